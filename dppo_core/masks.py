@@ -1,0 +1,70 @@
+"""PPO and DPPO masks and gradient weights, decided in float64 on the values they are given.
+
+A mask is a function of one pair (anchor → π): a divergence and the direction of its mask always belong to the same
+two policies. NaN in an input means "not known", and so is the decision; it is never "kept" by default.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Decision", "gradient_weight", "keep_dppo", "keep_ppo"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`keep` [N] bool: true = the token keeps its gradient; `known` [N] bool: false where an input is not known."""
+
+    keep: Tensor
+    known: Tensor
+
+
+def _decide(drop: Tensor, *inputs: Tensor) -> Decision:
+    known = torch.ones_like(drop)
+    for values in inputs:
+        known = known & ~torch.isnan(values)
+    return Decision(keep=~drop & known, known=known)
+
+
+def keep_ppo(
+    log_ratio: Tensor, advantage: Tensor, eps_low: float, eps_high: float, dual_clip: float | None = None
+) -> Decision:
+    """PPO/GRPO clipping as a mask: drop iff (A>0 and r > 1+eps_high) or (A<0 and r < 1−eps_low).
+
+    With `dual_clip` c also iff A<0 and r > c. Strict comparisons of log r with log(1±ε); A = 0 keeps.
+    log_ratio, advantage: [N]. arXiv:1707.06347 Eq. 7, arXiv:1912.09729 Eq. 5 (dual clip).
+    """
+    log_ratio, advantage = log_ratio.double(), advantage.double()
+    upper = math.log(1.0 + eps_high)
+    lower = math.log(1.0 - eps_low) if eps_low < 1.0 else -math.inf
+    drop = ((advantage > 0) & (log_ratio > upper)) | ((advantage < 0) & (log_ratio < lower))
+    if dual_clip is not None:
+        drop = drop | ((advantage < 0) & (log_ratio > math.log(dual_clip)))
+    return _decide(drop, log_ratio, advantage)
+
+
+def keep_dppo(
+    divergence: Tensor, log_ratio: Tensor, advantage: Tensor, delta_low: float, delta_high: float
+) -> Decision:
+    """DPPO: drop iff (A>0 and r>1 and D>delta_high) or (A<0 and r<1 and D>delta_low). arXiv:2602.04879 Eq. 12.
+
+    `divergence` is any divergence of the pair whose `log_ratio` gives the direction, all [N]. Comparisons are
+    strict; a token that moves toward r = 1 is never dropped; A = 0 keeps.
+    """
+    divergence, log_ratio, advantage = divergence.double(), log_ratio.double(), advantage.double()
+    drop = ((advantage > 0) & (log_ratio > 0) & (divergence > delta_high)) | (
+        (advantage < 0) & (log_ratio < 0) & (divergence > delta_low)
+    )
+    return _decide(drop, divergence, log_ratio, advantage)
+
+
+def gradient_weight(log_ratio: Tensor, advantage: Tensor, cap: float | None = None) -> Tensor:
+    """min(r, C)·|A|, the size of a kept token's coefficient on ∇log π(a); C = ∞ where `cap` is None. [N]."""
+    ratio = torch.exp(log_ratio.double())
+    if cap is not None:
+        ratio = ratio.clamp(max=cap)
+    return ratio * advantage.double().abs()

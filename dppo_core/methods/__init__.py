@@ -1,0 +1,1 @@
+"""Trust-region methods: what they are called and what they need."""

@@ -1,0 +1,34 @@
+"""Threshold presets as published. Torch-free, so that a service can list them without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PRESETS", "Thresholds"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds of the PPO and DPPO masks and the cap of the gradient weight.
+
+    `eps_*` bound the ratio to [1 − eps_low, 1 + eps_high]; `dual_clip` is the ratio c above which a token with
+    A < 0 is dropped too (None = no dual clip); `delta_*_low` applies to A < 0, `delta_*_high` to A > 0;
+    `weight_cap` is C in the weight min(r, C)·A (None = ∞). Defaults: arXiv:2602.04879 §5.
+    """
+
+    eps_low: float = 0.2
+    eps_high: float = 0.28
+    dual_clip: float | None = None
+    delta_tv_low: float = 0.15
+    delta_tv_high: float = 0.15
+    delta_kl_low: float = 0.05
+    delta_kl_high: float = 0.05
+    weight_cap: float | None = None
+
+
+PRESETS: dict[str, Thresholds] = {
+    "paper-stability": Thresholds(),  # arXiv:2602.04879 §5
+    "paper-scaling": Thresholds(  # arXiv:2602.04879 §7; LoRA runs use δ_TV = .15
+        eps_high=0.27, delta_tv_low=0.2, delta_tv_high=0.2, weight_cap=5.0
+    ),
+}

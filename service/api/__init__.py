@@ -1,0 +1,1 @@
+"""The HTTP face: REST under /api/v1, pages at the root. Thin routes over `service.store` and `service.jobs`."""

@@ -1,0 +1,189 @@
+"""Analyses: ask for one, read its tables, figures, rollouts and tokens, take it home as a database."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from fastapi import APIRouter, Query, Request, Response
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse
+
+from service.api.figures import FIGURES, RUN_FIGURES, X_LIMIT, figure
+from service.api.jobs import job_out
+from service.api.problems import CleanJSON
+from service.api.state import ServicesDep
+from service.errors import Invalid, NotFound
+from service.ids import new_id
+from service.jobs.planning import plan
+from service.schemas.requests import CreateAnalysis
+from service.schemas.responses import AnalysisOut, JobOut
+from service.schemas.view import View
+from service.store.export import export
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["analyses"])
+
+TABLES = ("cells", "step_summary", "timeline", "rollouts", "dropped", "boundaries")
+ViewQuery = Annotated[View, Query()]
+Format = Literal["json", "csv", "arrow", "parquet"]
+DEFAULTS: dict[str, Any] = {"limit": 1000, "offset": 0, "x_limit": X_LIMIT}
+ThemeName = Literal["light", "dark"]
+
+
+@router.post("/runs/{run}/analyses", status_code=202)
+def create_analysis(run: str, body: CreateAnalysis, services: ServicesDep, response: Response) -> JobOut:
+    """Ask for an analysis. What is scored already is not scored again."""
+    row = services.store.runs.get(run)
+    dtype = services.scorer.worker()["dtype"] if body.dtype is None else body.dtype
+    planned = plan(services.store, row, body, dtype)
+    services.store.analyses.add(planned.analysis, planned.steps)
+    job = services.jobs.submit(
+        "analysis", row["run_id"], run, {"analysis": planned.analysis["analysis"], "given_pair": body.old is not None}
+    )
+    response.headers["Location"] = f"/api/v1/jobs/{job.job}"
+    return job_out(job)
+
+
+@router.get("/runs/{run}/analyses")
+def list_analyses(run: str, services: ServicesDep) -> list[AnalysisOut]:
+    """A run's analyses, newest first."""
+    rows = services.store.analyses.of_run(services.store.runs.get(run)["run_id"])
+    return [AnalysisOut.of(row) for row in rows]
+
+
+@router.get("/analyses/{analysis}")
+def get_analysis(analysis: str, services: ServicesDep) -> AnalysisOut:
+    """One analysis with its steps."""
+    row = services.store.analyses.get(analysis)
+    return AnalysisOut.of(row, services.store.analyses.steps(analysis))
+
+
+@router.delete("/analyses/{analysis}", status_code=204)
+def delete_analysis(analysis: str, services: ServicesDep) -> None:
+    """Delete an analysis, and the scorings that no other analysis uses."""
+    row = services.store.analyses.get(analysis)
+    for job in services.jobs.active():
+        if job.request.get("analysis") == analysis:
+            services.jobs.cancel_run(row["run_id"])
+    services.store.analyses.delete(analysis)
+    services.store.lens.publish()
+
+
+@router.get("/analyses/{analysis}/tables/{name}")
+def get_table(
+    analysis: str,
+    name: str,
+    services: ServicesDep,
+    request: Request,
+    format: Format = "json",  # noqa: A002
+) -> Response:
+    """A table of an analysis under a view: cells, step_summary, timeline, rollouts, dropped, boundaries."""
+    if name not in TABLES:
+        raise NotFound(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+    row = services.store.analyses.get(analysis)
+    view = View.of(request.query_params, besides={"format"})
+    table = services.store.lens.table(name, {**DEFAULTS, **view.parameters(row)})
+    return encode(table, format, f"{analysis}-{name}")
+
+
+@router.get("/analyses/{analysis}/rollouts")
+def get_rollouts(
+    analysis: str,
+    services: ServicesDep,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> Response:
+    """The responses of an analysis, most disagreement first."""
+    row = services.store.analyses.get(analysis)
+    parameters = View.of(request.query_params, besides={"limit", "offset"}).parameters(row)
+    return encode(services.store.lens.table("rollouts", {**parameters, "limit": limit, "offset": offset}), "json", "")
+
+
+@router.get("/analyses/{analysis}/tokens")
+def get_tokens(
+    analysis: str,
+    services: ServicesDep,
+    request: Request,
+    step: Annotated[int, Query(ge=0)],
+    sample_id: str,
+    format: Format = "json",  # noqa: A002
+) -> Response:
+    """Every response token of one rollout under a view; masked tokens have nulls."""
+    row = services.store.analyses.get(analysis)
+    parameters = View.of(request.query_params, besides={"sample_id", "format"}).parameters(row)
+    table = services.store.lens.table("tokens", {**parameters, "step": step, "sample_id": sample_id})
+    if table.num_rows == 0:
+        raise NotFound(f"analysis {analysis} has no sample {sample_id!r} in step {step}")
+    return encode(table, format, f"{analysis}-tokens")
+
+
+@router.get("/analyses/{analysis}/figures/{name}")
+def get_figure(
+    analysis: str,
+    name: str,
+    services: ServicesDep,
+    request: Request,
+    theme: ThemeName = "light",
+    sample_id: str | None = None,
+) -> Response:
+    """A figure of an analysis under a view, as Plotly JSON. `strip` needs step and sample_id."""
+    if name not in FIGURES:
+        raise NotFound(f"there is no figure {name!r}; there are {', '.join(FIGURES)}")
+    row = services.store.analyses.get(analysis)
+    view = View.of(request.query_params, besides={"theme", "sample_id"})
+    if name == "strip" and (sample_id is None or view.step is None):
+        raise Invalid("the figure strip shows one response: give step and sample_id")
+    drawn = figure(name, services.store.lens, {**DEFAULTS, **view.parameters(row), "sample_id": sample_id}, theme)
+    return Response(drawn.to_json(), media_type="application/json")
+
+
+@router.get("/runs/{run}/figures/{name}")
+def get_run_figure(
+    run: str, name: str, services: ServicesDep, theme: ThemeName = "light", analysis: str | None = None
+) -> Response:
+    """A figure over a run's steps, as Plotly JSON: what was logged, and what `analysis` found if one is given."""
+    if name not in RUN_FIGURES:
+        raise NotFound(f"there is no figure {name!r}; there are {', '.join(RUN_FIGURES)}")
+    services.store.runs.get(run)
+    drawn = figure(name, services.store.lens, {"run": run, "analysis": analysis}, theme)
+    return Response(drawn.to_json(), media_type="application/json")
+
+
+@router.get("/analyses/{analysis}/database")
+def get_database(analysis: str, services: ServicesDep) -> FileResponse:
+    """The analysis as one native DuckDB file."""
+    row = services.store.analyses.get(analysis)
+    out = services.store.layout.work / f"{new_id('d')}.duckdb"
+    export(services.store.layout.lens, analysis, out)
+    return FileResponse(
+        out,
+        media_type="application/vnd.duckdb",
+        filename=f"{row['run']}-{analysis}.duckdb",
+        background=BackgroundTask(out.unlink),
+    )
+
+
+def encode(table: pa.Table, kind: Format, name: str) -> Response:
+    """An Arrow table as JSON records, CSV, an Arrow stream or Parquet."""
+    if kind == "json":
+        return CleanJSON(table.to_pylist())
+    buffer = BytesIO()
+    if kind == "csv":
+        pyarrow.csv.write_csv(table, buffer)
+        media, suffix = "text/csv", "csv"
+    elif kind == "arrow":
+        with pa.ipc.new_stream(buffer, table.schema) as writer:
+            writer.write_table(table)
+        media, suffix = "application/vnd.apache.arrow.stream", "arrows"
+    else:
+        pyarrow.parquet.write_table(table, buffer)
+        media, suffix = "application/vnd.apache.parquet", "parquet"
+    headers = {"Content-Disposition": f'attachment; filename="{Path(name).name}.{suffix}"'}
+    return Response(buffer.getvalue(), media_type=media, headers=headers)

@@ -1,0 +1,129 @@
+"""A file, opened as what it is, giving chunks of native records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from service.errors import BadRecord, FieldError
+from service.ingest.adapters import Adapter, choose
+from service.ingest.containers import Container, Inflow, container_of
+from service.ingest.examine import NOT_ENDED, parse_line
+from service.ingest.lines import Lines, line_chunks
+from service.ingest.ndjson import JsonLines, RecordReader
+from service.ingest.parquet import ParquetSource
+from service.ingest.reading import Chunk
+from service.ingest.record import names_of
+from service.ingest.task import Task
+
+__all__ = ["Source", "open_source"]
+
+
+class Source(Protocol):
+    """An open file of records."""
+
+    size: int  # bytes of the file
+    format: str  # the adapter's name, known once the first chunk is there
+
+    def chunks(self) -> Iterator[Chunk]: ...
+
+    def bytes_done(self, records: int) -> int:
+        """How much of the file was read when `records` records were."""
+
+
+def open_source(task: Task, adapters: Sequence[Adapter]) -> Source:
+    """The file of a task. Raises `UnsupportedMedia`, `Invalid` and `BadRecord` for one that is not to be read."""
+    choose(task.format, frozenset(), adapters)  # a format that does not exist is refused before the file is opened
+    container = container_of(Path(task.path))
+    kind = _TableSource if container == "parquet" else _LineSource
+    return kind(task, container, adapters)
+
+
+class _LineSource:
+    """NDJSON, compressed or not."""
+
+    def __init__(self, task: Task, container: Container, adapters: Sequence[Adapter]) -> None:
+        self._task = task
+        self._container = container
+        self._adapters = adapters
+        self._inflow = Inflow(Path(task.path), container, task.limits)
+        self.size = self._inflow.size
+        self.format = task.format
+
+    def bytes_done(self, records: int) -> int:
+        del records
+        return self._inflow.consumed
+
+    def chunks(self) -> Iterator[Chunk]:
+        reader = RecordReader()
+        adapter: Adapter | None = None
+        for lines in line_chunks(self._inflow, self._container, self._task.limits.line_bytes):
+            if adapter is None:
+                adapter = choose(self._task.format, _first_names(lines), self._adapters)
+                self.format = adapter.name
+            yield JsonLines(lines if adapter.convert is None else _converted(lines, adapter), reader)
+
+
+class _TableSource:
+    """Parquet."""
+
+    def __init__(self, task: Task, container: Container, adapters: Sequence[Adapter]) -> None:
+        del container
+        self._task = task
+        self._file = ParquetSource(Path(task.path), task.limits)
+        self._adapter = choose(task.format, self._file.names, adapters)
+        self.size = self._file.size
+        self.format = self._adapter.name
+
+    def bytes_done(self, records: int) -> int:
+        return self._file.bytes_done(records)
+
+    def chunks(self) -> Iterator[Chunk]:
+        if self._adapter.convert is None:
+            self._file.check_columns(self._task.step)
+        reader = RecordReader()
+        try:
+            for rows in self._file.chunks():
+                if self._adapter.convert is None:
+                    yield rows
+                else:
+                    native = Lines()
+                    for place, line in enumerate(rows.lines):
+                        _convert(native, line, rows.raw(place), self._adapter)
+                    yield JsonLines(native, reader)
+        finally:
+            self._file.close()
+
+
+def _first_names(lines: Lines) -> frozenset[str]:
+    """The field names of the first record; none if it is broken, which the native reading will say.
+
+    Raises `BadRecord` where the first record goes on in the next line: then every line would be an error.
+    """
+    try:
+        return frozenset(names_of(lines.texts[0]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        first = parse_line(lines.numbers[0], lines.texts[0])
+        if isinstance(first, FieldError) and first.message == NOT_ENDED:
+            raise BadRecord(f"Line {first.line}: {NOT_ENDED}.", [first]) from None
+        return frozenset()
+
+
+def _converted(lines: Lines, adapter: Adapter) -> Lines:
+    native = Lines()
+    for number, text in zip(lines.numbers, lines.texts, strict=True):
+        raw = parse_line(number, text)
+        if isinstance(raw, FieldError):
+            native.append(number, text)  # the native reading says what is wrong with it
+        else:
+            _convert(native, number, raw, adapter)
+    return native
+
+
+def _convert(native: Lines, line: int, raw: dict[str, Any], adapter: Adapter) -> None:
+    assert adapter.convert is not None
+    for record in adapter.convert(line, raw):
+        native.append(line, msgspec.json.encode(record))

@@ -1,0 +1,93 @@
+"""Import jobs: check an uploaded file in a child process and make its rollouts visible, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from service.jobs.jobs import Job
+from service.process import Child, Message
+from service.settings import Settings
+from service.store.store import Store
+
+__all__ = ["Importer"]
+
+INGEST_MEMORY = 2 << 30
+
+
+class Importer:
+    """Does the work of jobs of kind `import`."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store, self._settings = store, settings
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """The job's request: upload, path, filename, bytes, sha256, format, step, replace."""
+        request, run_id = job.request, str(job.run_id)
+        incoming = Path(request["path"])
+        known = self._store.uploads.complete(request["upload"])
+        if known is None:
+            staging = incoming.with_suffix(".pieces")
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            try:
+                manifest = self._check(job, incoming, staging)
+                job.checkpoint()
+                upload = {name: request[name] for name in ("upload", "filename", "bytes", "sha256")}
+                self._store.uploads.add(run_id, upload, manifest, staging, replace=request["replace"])
+                self._store.lens.publish()
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+        incoming.unlink(missing_ok=True)
+        row = self._store.uploads.get(request["upload"])
+        return {
+            "upload": row["upload"],
+            "rollouts": row["rollouts"],
+            "skipped": row["skipped"],
+            "warnings": json.loads(row["warnings"]),
+        }
+
+    def discard(self, job: Job) -> None:
+        """Nothing is kept of a file that was refused."""
+        Path(job.request["path"]).unlink(missing_ok=True)
+
+    def sweep(self, active: list[Job]) -> None:
+        """Remove bodies that no job waits for: a crash while they arrived left them."""
+        wanted = {job.request.get("path") for job in active}
+        for path in self._store.layout.incoming.glob("*.body"):
+            if str(path) not in wanted:
+                path.unlink()
+
+    def _check(self, job: Job, incoming: Path, staging: Path) -> Message:
+        settings, request = self._settings, job.request
+        existing = self._store.uploads.pieces_by_step(str(job.run_id), besides=request["upload"])
+        child = Child("service.ingest")
+        job.on_stop = child.kill
+
+        def on_event(event: Message) -> None:
+            job.progress(event["bytes_done"], event["bytes_total"])
+
+        try:
+            return child.call(
+                {
+                    "path": str(incoming),
+                    "out_dir": str(staging),
+                    "upload": request["upload"],
+                    "format": request["format"],
+                    "step": request["step"],
+                    "replace": request["replace"],
+                    "existing": {str(step): pieces for step, pieces in existing.items()},
+                    "limits": {
+                        "line_bytes": settings.max_line_bytes,
+                        "expanded_bytes": settings.max_expanded_bytes,
+                        "expansion": settings.max_expansion,
+                        "memory_bytes": INGEST_MEMORY,
+                    },
+                },
+                on_event,
+            )
+        finally:
+            job.on_stop = None
+            child.kill()

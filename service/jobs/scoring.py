@@ -1,0 +1,266 @@
+"""Analysis jobs: check everything that is cheap to check, score what is not scored yet, publish step by step."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from service.errors import Invalid, WorkerFailed
+from service.ids import content_id
+from service.jobs.executor import Executor
+from service.jobs.jobs import Cancelled, Job
+from service.process import ChildDied, Message
+from service.settings import Settings
+from service.store.catalog import Row
+from service.store.checkpoints import check_tokenizer, inspect
+from service.store.store import Store
+
+__all__ = ["Scorer"]
+
+SHARD_TOKENS = {"cpu": 2048, "cuda": 65536}  # prompt and response, so that progress and a crash cost little
+MAX_DEATHS = 3
+FIT_RESPONSES = 4
+
+
+class Scorer:
+    """Does the work of jobs of kind `analysis`."""
+
+    def __init__(self, store: Store, settings: Settings, executor: Executor) -> None:
+        self._store, self._settings, self._executor = store, settings, executor
+        self._worker: Message | None = None
+
+    def worker(self) -> Message:
+        """What the worker runs on: {device, name, dtype, torch}. Starts it the first time."""
+        if self._worker is None:
+            try:
+                self._worker = self._executor.submit({"task": "describe", "device": self._settings.device}).result()
+            except ChildDied as error:
+                raise WorkerFailed(
+                    f"{error.detail} when it was started; is dppo-lens[worker] installed? Its own words are in the "
+                    "service's output"
+                ) from error
+        return self._worker
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """The job's request names the analysis; its scorings were recorded when it was asked for."""
+        job.on_stop = self._executor.interrupt
+        try:
+            return self._run(job)
+        finally:
+            job.on_stop = None
+
+    def discard(self, job: Job) -> None:
+        """Finished shards and steps stay: they are facts, and the next attempt goes on from them."""
+
+    def _run(self, job: Job) -> dict[str, Any]:
+        store = self._store
+        analysis = store.analyses.get(job.request["analysis"])
+        run = store.runs.get(str(job.run))
+        steps = store.analyses.steps(analysis["analysis"])
+        available = store.uploads.steps(run["run_id"])
+        todo = [step for step in steps if not step["finished"]]
+        tasks = {step["step"]: self._prepare(run, step, available) for step in todo}
+        total = sum(available[step["step"]]["counted_tokens"] for step in steps if step["step"] in available)
+        done = total - sum(available[step["step"]]["counted_tokens"] for step in todo)
+        job.progress(done, total)
+        self._warn(job, run)
+        if todo and analysis["source"] == "scored" and not job.request.get("given_pair"):
+            self._check_fit(job, run, todo[0], tasks[todo[0]["step"]])
+        for step in todo:
+            done = self._score_step(job, step, tasks[step["step"]], done)
+            store.lens.publish()
+        store.analyses.set_warnings(analysis["analysis"], job.warnings)
+        store.lens.publish()
+        return {
+            "analysis": analysis["analysis"],
+            "steps": [step["step"] for step in steps],
+            "skipped_steps": json.loads(analysis["skipped_steps"]),
+        }
+
+    def _prepare(self, run: Row, step: Row, available: dict[int, Row]) -> Message:
+        """The worker task of a step without its shards; every check that needs no model."""
+        inputs = json.loads(step["inputs"])
+        rollouts = available.get(step["step"])
+        if rollouts is None or rollouts["content"] != inputs["content"]:
+            raise Invalid(f"the rollouts of step {step['step']} changed since the analysis was asked for; ask again")
+        task: Message = {
+            "task": "score",
+            "pieces": rollouts["pieces"],
+            "old": None,
+            "new": None,
+            "device": self._settings.device,
+            "tokenizer": run["tokenizer"],
+            **{name: inputs[name] for name in ("temperature", "top_k", "topk_mode", "dtype", "anchored")},
+        }
+        if inputs["source"] == "logged":
+            return task
+        for side in ("old", "new"):
+            checkpoint = self._store.checkpoints.get(step[f"{side}_checkpoint"])
+            task[side] = self._verified(checkpoint)
+            self._check_tokens(checkpoint, step["step"], rollouts["pieces"])
+        if task["tokenizer"] is None:
+            task["tokenizer"] = self._own_tokenizer(task["new"]["path"])
+        return task
+
+    def _verified(self, checkpoint: Row) -> Message:
+        """The checkpoint's place, after a look that it is still what was registered."""
+        found = inspect(checkpoint["path"], checkpoint["adapter"], self._settings.roots)
+        if found.fingerprint != checkpoint["fingerprint"]:
+            raise Invalid(
+                f"checkpoint {checkpoint['checkpoint']} (step {checkpoint['step']}, {checkpoint['path']}) was "
+                "overwritten after it was registered; register it again"
+            )
+        return {
+            "path": found.path,
+            "fingerprint": found.base_fingerprint,
+            "adapter": found.adapter,
+            "adapter_fingerprint": found.adapter_fingerprint,
+        }
+
+    def _check_tokens(self, checkpoint: Row, step: int, pieces: list[str]) -> None:
+        """The checkpoint must know every token id and have a position for every token."""
+        vocab, positions = checkpoint["vocab_size"], checkpoint["max_positions"]
+        for piece in pieces:
+            table = pq.read_table(
+                piece,
+                partitioning=None,
+                columns=["sample_id", "prompt_token_ids", "response_token_ids", "prompt_tokens", "response_tokens"],
+            )
+            for name in ("prompt_token_ids", "response_token_ids"):
+                highest = pc.max(pc.list_flatten(table[name])).as_py()
+                if highest is not None and highest >= vocab:
+                    raise Invalid(
+                        f"step {step} has token id {highest} in {name}, but checkpoint {checkpoint['path']} knows "
+                        f"{vocab} tokens: wrong checkpoint or wrong tokenizer"
+                    )
+            lengths = pc.add(table["prompt_tokens"], table["response_tokens"])
+            longest = pc.max(lengths).as_py()
+            if positions is not None and longest > positions:
+                sample = table["sample_id"][pc.index(lengths, longest).as_py()].as_py()
+                raise Invalid(
+                    f"step {step}, sample {sample!r} has {longest} tokens, but checkpoint {checkpoint['path']} has "
+                    f"{positions} positions (max_position_embeddings)"
+                )
+
+    def _own_tokenizer(self, path: str) -> str | None:
+        try:
+            return check_tokenizer(path, self._settings.roots)
+        except Invalid:
+            return None  # tokens are then NULL, as documented
+
+    def _warn(self, job: Job, run: Row) -> None:
+        if run["temperature"] != 1.0 and run["logprobs_mode"] is None:
+            job.warn(
+                f"sampling.logprobs_mode was not given at temperature {run['temperature']:g}; the logged log-probs are "
+                "taken as processed (temperature applied). Raw ones would show a false mismatch."
+            )
+        if run["top_p"] < 1 or run["top_k"] > 1:
+            job.warn(
+                f"sampled with top_p {run['top_p']:g}, top_k {run['top_k']}: processed log-probs are those of a "
+                "renormalised nucleus, which shows as a mismatch against the full distribution"
+            )
+
+    def _check_fit(self, job: Job, run: Row, step: Row, task: Message) -> None:
+        """Compare the log's old_logprobs with the checkpoints of s−1, s and s+1 on a few responses."""
+        sample_ids = _with_old_logprobs(task["pieces"])
+        registered = {row["step"]: row for row in self._store.checkpoints.of_run(run["run_id"])}
+        near = [registered[at] for at in (step["step"] - 1, step["step"], step["step"] + 1) if at in registered]
+        if not sample_ids or len(near) < 2 or step["step"] not in registered:
+            return
+        places = [self._verified(checkpoint) for checkpoint in near]
+        medians = self._call(job, {**task, "task": "fit", "checkpoints": places, "sample_ids": sample_ids})["medians"]
+        fits = {checkpoint["step"]: median for checkpoint, median in zip(near, medians, strict=True)}
+        best = min(fits, key=lambda at: fits[at])
+        if best != step["step"] and fits[best] < 0.5 * fits[step["step"]]:
+            job.warn(
+                f"step {step['step']}: the log's old_logprobs fit the checkpoint registered for step {best} better "
+                f"(median |Δ log-prob| {fits[best]:.2g} against {fits[step['step']]:.2g}); checkpoints name the policy "
+                "before their step: was `--after` meant?"
+            )
+
+    def _score_step(self, job: Job, step: Row, task: Message, done: int) -> int:
+        """Score the shards of one step that are missing, then make the step visible."""
+        scoring = step["scoring"]
+        folder = self._store.layout.shards(scoring)
+        deaths: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
+        paths = []
+        for samples, tokens in _shards(task["pieces"], SHARD_TOKENS[str(self.worker()["device"]).partition(":")[0]]):
+            out = folder / f"{content_id('h', [scoring, samples])}.parquet"
+            paths.append(out)
+            while not out.exists():
+                job.checkpoint()
+                try:
+                    self._call(job, {**task, "sample_ids": samples, "out": str(out)}, done)
+                except ChildDied as error:
+                    job.checkpoint()
+                    deaths[out.name] += 1
+                    if deaths[out.name] >= MAX_DEATHS:
+                        raise WorkerFailed(
+                            f"scoring step {step['step']} {error.detail} {MAX_DEATHS} times on samples "
+                            f"{', '.join(samples[:20])}"
+                        ) from error
+            done += tokens
+            job.progress(done)
+            counts.update(_counts(out))
+        job.checkpoint()
+        self._store.analyses.finish(scoring, paths, dict(counts), str(self.worker()["device"]))
+        if counts["unusable_lists"]:
+            job.warn(f"step {step['step']}: {counts['unusable_lists']} logged top-K lists could not be used")
+        if counts["no_rollout_logprob"]:
+            job.warn(f"step {step['step']}: {counts['no_rollout_logprob']} tokens have no rollout log-prob")
+        return done
+
+    def _call(self, job: Job, task: Message, done: int = 0) -> Message:
+        scored = done
+
+        def on_event(event: Message) -> None:
+            nonlocal scored
+            scored += event.get("tokens", 0)
+            job.progress(max(scored, job.tokens_done))
+
+        try:
+            return self._executor.submit(task, on_event).result()
+        except ChildDied:
+            if job.stop.is_set():
+                raise Cancelled from None
+            raise
+
+
+def _shards(pieces: list[str], budget: int) -> list[tuple[list[str], int]]:
+    """Samples of similar length together, about `budget` tokens each: [(sample ids, counted tokens)]. Deterministic."""
+    rows = []
+    for piece in pieces:
+        table = pq.read_table(
+            piece, partitioning=None, columns=["sample_id", "prompt_tokens", "response_tokens", "counted_tokens"]
+        )
+        rows += list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+    shards: list[tuple[list[str], int]] = []
+    used = budget
+    for sample, prompt, response, counted in sorted(rows, key=lambda row: (row[1] + row[2], row[0])):
+        if used + prompt + response > budget:
+            shards.append(([], 0))
+            used = 0
+        samples, tokens = shards[-1]
+        shards[-1] = ([*samples, sample], tokens + counted)
+        used += prompt + response
+    return shards
+
+
+def _counts(shard: Path) -> dict[str, int]:
+    """What a finished shard says about itself."""
+    metadata = pq.read_schema(shard).metadata or {}
+    return {str(name): int(count) for name, count in json.loads(metadata.get(b"counts", b"{}")).items()}
+
+
+def _with_old_logprobs(pieces: list[str]) -> list[str]:
+    """A few sample ids that carry the trainer's own old log-probs."""
+    table = pq.read_table(pieces[0], partitioning=None, columns=["sample_id", "old_logprobs"])
+    return [str(sample) for sample in table.filter(pc.is_valid(table["old_logprobs"]))["sample_id"].to_pylist()][
+        :FIT_RESPONSES
+    ]

@@ -1,0 +1,93 @@
+"""What a page or a figure shows: the query string of a view, and the parameters of its SQL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import FieldError, Invalid
+from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
+
+__all__ = ["DIVERGENCES", "View", "plane_limits"]
+
+DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl")
+
+
+class View(BaseModel):
+    """The state of a view; every field unset shows the analysis as it was asked for.
+
+    `delta_low`, `delta_high` are thresholds of the chosen divergence. `sign` limits the planes to one sign of the
+    advantage, `step` everything to one step.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    sign: Literal["-1", "0", "1"] | None = None
+    anchor: Anchor | None = None
+    evaluated_at: EvaluatedAt | None = None
+    divergence: Literal["binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl"] = "binary_tv"
+    eps_low: Annotated[float, Field(ge=0, le=1)] | None = None
+    eps_high: Divergence | None = None
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    delta_low: Divergence | None = None
+    delta_high: Divergence | None = None
+    weight_cap: Positive | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str], besides: set[str]) -> View:
+        """The view in a query string whose other keys are `besides`. Raises `Invalid` for unknown keys and values."""
+        given = {name: value for name, value in query.items() if name not in besides and value != ""}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            found = [
+                FieldError(entry["msg"], field=".".join(str(part) for part in entry["loc"])) for entry in error.errors()
+            ]
+            raise Invalid("; ".join(f"{entry.field}: {entry.message}" for entry in found[:3]), found[:20]) from error
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What differs from the analysis as it was asked for: the query string of a link to the same view."""
+        return self.model_dump(exclude_none=True, exclude_defaults=True)
+
+    def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
+        """SQL parameters: what is set here, else what the analysis says."""
+        kind = self.divergence.rpartition("_")[2]
+        defaults = {
+            "anchor": analysis["anchor"],
+            "evaluated_at": analysis["evaluated_at"],
+            "eps_low": analysis["eps_low"],
+            "eps_high": analysis["eps_high"],
+            "dual_clip": analysis["dual_clip"],
+            "delta_low": analysis[f"delta_{kind}_low"],
+            "delta_high": analysis[f"delta_{kind}_high"],
+            "weight_cap": analysis["weight_cap"],
+        }
+        chosen = self.model_dump(exclude_none=True)
+        sign = None if self.sign is None else int(self.sign)
+        return {
+            "analysis": analysis["analysis"],
+            "run": analysis["run"],
+            "step": self.step,
+            **defaults,
+            **chosen,
+            "sign": sign,
+        }
+
+
+def plane_limits(log_ratio: float, divergence: float, at: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Axes of the two planes: all but the furthest 0.1 % of the ratios, and every boundary, are inside.
+
+    log_ratio: the 99.9 % quantile of |ln r|; divergence: the largest D; `at`: divergence, eps_low, eps_high,
+    delta_low, delta_high.
+    """
+    below = -math.log1p(-at["eps_low"]) if at["eps_low"] < 1 else 0.0
+    reach = max(1.4 * math.log1p(at["eps_high"]), 1.4 * below, math.log(1.6), 1.15 * log_ratio)
+    reach = min(reach, math.log(1e4))
+    floor = -6.0 if at["divergence"].endswith("tv") else -8.0
+    highest = max(divergence, at["delta_low"], at["delta_high"], 1.0)  # a TV is at most 1; labels stand above δ
+    return {"ratio": (-reach, reach), "divergence": (floor, min(math.log10(highest) + 0.2, 4.0))}

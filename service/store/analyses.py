@@ -1,0 +1,149 @@
+"""Scorings (facts, one step under one pair) and analyses (scorings + anchor + evaluation point + thresholds)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from service.errors import NotFound
+from service.layout import Layout, fsync_path
+from service.store.catalog import Catalog, Row, as_json, insert, run
+from service.store.lens import quoted
+from service.store.runs import now
+from service.store.trash import Trash
+
+__all__ = ["Analyses"]
+
+MERGE_MEMORY = "2GB"
+
+
+class Analyses:
+    """An analysis costs rows; only scorings cost minutes, and they are shared."""
+
+    def __init__(self, catalog: Catalog, layout: Layout, trash: Trash) -> None:
+        self._catalog, self._layout, self._trash = catalog, layout, trash
+
+    def of_run(self, run_id: str) -> list[Row]:
+        """A run's analyses, newest first."""
+        return self._catalog.rows("analyses", run_id=run_id, analysis=None)
+
+    def find(self, analysis: str) -> Row | None:
+        """One analysis by id, or None."""
+        rows = self._catalog.rows("analyses", run_id=None, analysis=analysis)
+        return rows[0] if rows else None
+
+    def get(self, analysis: str) -> Row:
+        """One analysis by id."""
+        row = self.find(analysis)
+        if row is None:
+            raise NotFound(f"there is no analysis {analysis!r}")
+        return row
+
+    def steps(self, analysis: str) -> list[Row]:
+        """The steps of an analysis with their scorings; `finished` tells which are visible."""
+        return self._catalog.rows("analysis_steps", analysis=analysis)
+
+    def add(self, analysis: Row, steps: list[Row]) -> None:
+        """Record an analysis; `steps` name their scoring, its inputs, the checkpoints and the span. Idempotent."""
+
+        def change(cursor: Any) -> None:
+            for step in steps:
+                if not run(cursor, "scorings", run_id=None, scoring=step["scoring"]):
+                    insert(
+                        cursor,
+                        "scorings",
+                        [
+                            {
+                                "scoring": step["scoring"],
+                                "run_id": analysis["run_id"],
+                                "step": step["step"],
+                                "created_at": now(),
+                                "inputs": as_json(step["inputs"]),
+                            }
+                        ],
+                    )
+            if run(cursor, "analyses", run_id=None, analysis=analysis["analysis"]):
+                return
+            insert(cursor, "analyses", [analysis])
+            names = ("step", "scoring", "old_checkpoint", "new_checkpoint", "span")
+            insert(
+                cursor,
+                "analysis_scorings",
+                [
+                    {"analysis": analysis["analysis"], "summarised": False, **{name: step[name] for name in names}}
+                    for step in steps
+                ],
+            )
+
+        self._catalog.write(change)
+
+    def finished(self, scoring: str) -> bool:
+        """Whether a scoring's segment is complete."""
+        rows = self._catalog.rows("scorings", run_id=None, scoring=scoring)
+        return bool(rows) and rows[0]["finished_at"] is not None
+
+    def finish(self, scoring: str, shards: list[Path], counts: dict[str, int], device: str) -> None:
+        """Merge a scoring's shards into its segment, sorted, fsynced, and visible by one rename."""
+        segment = self._layout.segment(scoring)
+        self._trash.rescue(segment)
+        if not segment.exists():
+            partial = self._layout.shards(scoring) / "merged"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            merge(shards, partial / segment.name)
+            fsync_path(partial / segment.name)
+            fsync_path(partial)
+            partial.rename(segment.parent)
+            fsync_path(self._layout.tokens)
+        self._catalog.execute(
+            "finish_scoring",
+            scoring=scoring,
+            tokens=counts["counted"],
+            counts=as_json(counts),
+            device=device,
+            finished_at=now(),
+        )
+        shutil.rmtree(self._layout.shards(scoring), ignore_errors=True)
+
+    def set_warnings(self, analysis: str, warnings: list[str]) -> None:
+        """Record what the user should know about an analysis that has just been (re)computed."""
+        self._catalog.execute("set_analysis_warnings", analysis=analysis, warnings=as_json(warnings))
+
+    def delete(self, analysis: str) -> None:
+        """Remove an analysis, and the scorings that no other analysis uses."""
+        row = self.get(analysis)
+
+        def change(cursor: Any) -> None:
+            self.remove(cursor, analysis)
+            self.drop_orphans(cursor, row["run_id"])
+
+        self._catalog.write(change)
+
+    def remove(self, cursor: Any, analysis: str) -> None:
+        """The analysis's own rows, inside a transaction."""
+        for statement in ("delete_step_summary", "delete_analysis_scorings", "delete_analysis"):
+            run(cursor, statement, analysis=analysis)
+
+    def drop_orphans(self, cursor: Any, run_id: str) -> None:
+        """Scorings of a run that no analysis uses: forget the rows, unlink the segments later."""
+        for row in run(cursor, "orphan_scorings", run_id=run_id):
+            segment = self._layout.segment(row["scoring"])
+            if segment.exists():
+                self._trash.put(cursor, [segment])
+            shutil.rmtree(self._layout.shards(row["scoring"]), ignore_errors=True)
+            run(cursor, "delete_scoring", scoring=row["scoring"])
+
+
+def merge(shards: list[Path], out: Path) -> None:
+    """One Parquet file out of shards, sorted by (sample, position), by DuckDB in bounded memory."""
+    spill = out.parent / "spill"
+    with duckdb.connect(config={"memory_limit": MERGE_MEMORY, "temp_directory": str(spill)}) as connection:
+        listed = ", ".join(f"'{quoted(shard)}'" for shard in shards)
+        connection.execute(
+            f"COPY (FROM read_parquet([{listed}]) ORDER BY sample_id, position) "
+            f"TO '{quoted(out)}' (FORMAT parquet, COMPRESSION zstd)"
+        )
+    shutil.rmtree(spill, ignore_errors=True)

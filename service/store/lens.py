@@ -1,0 +1,139 @@
+"""`lens.duckdb`: what readers see. Built anew beside the old one, then replaced by one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from service.layout import SEED, Layout, fsync_path
+from service.schemas.rollout import ROLLOUT_SCHEMA
+from service.schemas.segment import SEGMENT_SCHEMA
+from service.store.catalog import Catalog, named_query, run, script
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Lens", "attach_new", "seed"]
+
+STORAGE_VERSION = "v1.0.0"  # so that older DuckDB clients open what we publish
+
+
+def seed(layout: Layout) -> None:
+    """Empty typed files, so that the views exist before there is data: a glob without files fails to bind."""
+    segment, piece = layout.segment(SEED), layout.step(SEED, 0) / f"{SEED}.parquet"
+    for path, schema in ((segment, SEGMENT_SCHEMA), (piece, ROLLOUT_SCHEMA)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        pq.write_table(schema.empty_table(), temporary)
+        temporary.replace(path)
+
+
+def attach_new(cursor: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    """Attach a new, empty database file in the storage version that older clients read."""
+    path.unlink(missing_ok=True)
+    cursor.execute(f"ATTACH '{quoted(path)}' AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
+
+
+def quoted(text: str | Path) -> str:
+    """Text for the inside of a SQL string literal."""
+    return str(text).replace("'", "''")
+
+
+class Lens:
+    """Publishes `lens.duckdb` from the catalog and reads what was published last.
+
+    Every publication is a file of its own (`.lens/<n>.duckdb`) that `lens.duckdb` is hard-linked to: within one
+    process DuckDB would hand out the old file under the same path for as long as anyone has it open.
+    """
+
+    def __init__(self, catalog: Catalog, layout: Layout) -> None:
+        self._catalog, self._layout = catalog, layout
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._versions = layout.root / ".lens"
+        self._versions.mkdir(exist_ok=True)
+        for stale in self._versions.iterdir():
+            stale.unlink()
+        seed(layout)
+        self.publish()
+
+    def publish(self) -> None:
+        """Make everything that is in the catalog visible to readers, atomically. Returns when it is."""
+        path = self._catalog.exclusive(self._build)
+        connection = duckdb.connect(path, read_only=True)
+        with self._lock:
+            previous, self._connection = self._connection, connection
+        for version in self._versions.iterdir():
+            if version != path:
+                version.unlink(missing_ok=True)  # open cursors keep reading the unlinked file
+        if previous is not None:
+            previous.close()
+
+    def _build(self, cursor: duckdb.DuckDBPyConnection) -> Path:
+        path = self._versions / f"{next(self._numbers)}.duckdb"
+        attach_new(cursor, path, "lens")
+        try:
+            cursor.execute("USE lens")
+            cursor.execute(script("contract").replace("$data", quoted(self._layout.root.resolve())))
+            cursor.execute(script("comments"))
+            self._summarise(cursor)
+            cursor.execute("CHECKPOINT lens")
+        finally:
+            cursor.execute("USE catalog")
+            cursor.execute("DETACH lens")
+        fsync_path(path)
+        link = self._versions / "next"
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        link.replace(self._layout.lens)
+        fsync_path(self._layout.root)
+        return path
+
+    def _summarise(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Fill `step_summary` for steps that are published for the first time."""
+        for row in run(cursor, "unsummarised"):
+            cursor.begin()
+            cursor.execute(script("step_summary"), row)
+            cursor.commit()
+            cursor.begin()  # one attached database per transaction
+            cursor.execute(named_query("catalog_queries", "keep_summary"), row)
+            run(cursor, "mark_summarised", **row)
+            cursor.commit()
+
+    def table(self, query: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+        """The result of a named query of `sql/views.sql` over the published tables, as an Arrow table.
+
+        `parameters` may hold more than the query uses: a view's parameters serve every query of its page.
+        """
+        sql = named_query("views", query)
+        wanted = set(re.findall(r"\$(\w+)", sql))
+        used = {name: value for name, value in (parameters or {}).items() if name in wanted}
+        with self.cursor() as cursor:
+            return cursor.sql(sql, params=used).to_arrow_table()
+
+    @contextlib.contextmanager
+    def cursor(self) -> Any:
+        """A cursor on the newest publication; it stays on that one."""
+        with self._lock:
+            assert self._connection is not None
+            cursor = self._connection.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        """Close the reader; `lens.duckdb` stays for others."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None

@@ -1,0 +1,176 @@
+-- What readers see: built into a new lens.duckdb while the catalog is attached as `catalog`; $data is the data
+-- directory's absolute path.
+
+CREATE TABLE runs AS
+SELECT r.run, r.created_at, r.framework, r.temperature, r.top_p, r.top_k, r.logprobs_mode, r.tokenizer,
+    count(DISTINCT u.step)::UINTEGER AS n_steps, coalesce(sum(u.rollouts), 0)::UBIGINT AS n_rollouts,
+    coalesce(sum(u.tokens), 0)::UBIGINT AS n_tokens
+FROM catalog.runs r LEFT JOIN catalog.upload_steps u USING (run_id) GROUP BY ALL ORDER BY r.created_at;
+
+CREATE TABLE checkpoints AS
+SELECT c.checkpoint, r.run, c.step, c.label, c.path, c.adapter, c.fingerprint
+FROM catalog.checkpoints c JOIN catalog.runs r USING (run_id) ORDER BY r.run, c.step;
+
+CREATE TABLE _uploads AS
+SELECT u.upload, u.step, r.run FROM catalog.upload_steps u JOIN catalog.runs r USING (run_id);
+
+CREATE TABLE analyses AS
+SELECT a.analysis, r.run, a.created_at, a.source, a.anchor, a.evaluated_at, a.eps_low, a.eps_high, a.dual_clip,
+    a.delta_tv_low, a.delta_tv_high, a.delta_kl_low, a.delta_kl_high, a.weight_cap, a.top_k, a.topk_mode, a.dtype,
+    a.stale
+FROM catalog.analyses a JOIN catalog.runs r USING (run_id) ORDER BY a.created_at;
+
+CREATE TABLE analysis_scorings AS
+SELECT s.analysis, s.step, s.scoring, s.old_checkpoint, s.new_checkpoint, s.span, x.tokens AS n_tokens, x.device
+FROM catalog.analysis_scorings s JOIN catalog.scorings x USING (scoring)
+WHERE x.finished_at IS NOT NULL ORDER BY s.analysis, s.step;
+
+CREATE TABLE step_summary AS FROM catalog.step_summary ORDER BY analysis, step, sign;
+
+-- Masks. Every argument is cast to DOUBLE: a FLOAT against a literal would compare in FLOAT. Any NULL gives NULL;
+-- dual_clip NULL means none. A = 0 keeps. ln(1 - eps_low) does not exist at eps_low >= 1: nothing is below it.
+CREATE MACRO keep_ppo(log_ratio, advantage, eps_low, eps_high, dual_clip := NULL) AS
+CASE
+    WHEN log_ratio IS NULL OR advantage IS NULL OR eps_low IS NULL OR eps_high IS NULL THEN NULL
+    WHEN advantage::DOUBLE > 0 THEN NOT (log_ratio::DOUBLE > ln(1::DOUBLE + eps_high::DOUBLE))
+    WHEN advantage::DOUBLE < 0 THEN NOT (
+        (eps_low::DOUBLE < 1
+            AND log_ratio::DOUBLE < ln(CASE WHEN eps_low::DOUBLE < 1 THEN 1::DOUBLE - eps_low::DOUBLE ELSE 1 END))
+        OR (dual_clip IS NOT NULL AND log_ratio::DOUBLE > ln(coalesce(dual_clip::DOUBLE, 1))))
+    ELSE true
+END;
+
+CREATE MACRO keep_dppo(divergence, log_ratio, advantage, delta_low, delta_high) AS
+CASE
+    WHEN divergence IS NULL OR log_ratio IS NULL OR advantage IS NULL OR delta_low IS NULL OR delta_high IS NULL
+        THEN NULL
+    WHEN advantage::DOUBLE > 0 THEN NOT (log_ratio::DOUBLE > 0 AND divergence::DOUBLE > delta_high::DOUBLE)
+    WHEN advantage::DOUBLE < 0 THEN NOT (log_ratio::DOUBLE < 0 AND divergence::DOUBLE > delta_low::DOUBLE)
+    ELSE true
+END;
+
+-- Near the threshold: |D - delta| below `floor` on the side where DPPO could drop the token.
+CREATE MACRO _near(divergence, log_ratio, advantage, delta_low, delta_high, floor) AS
+coalesce(
+    (advantage > 0 AND log_ratio > 0 AND abs(divergence - delta_high) < floor)
+    OR (advantage < 0 AND log_ratio < 0 AND abs(divergence - delta_low) < floor), false);
+
+-- One column of the analysis's pair, anchor -> policy at its evaluation point.
+CREATE MACRO _pick(anchor, evaluated_at, rollout_start, rollout_end, rollout_logged, old_start, old_end, old_logged) AS
+CASE
+    WHEN anchor = 'rollout' THEN
+        CASE evaluated_at WHEN 'start' THEN rollout_start WHEN 'end' THEN rollout_end
+            WHEN 'logged' THEN rollout_logged END
+    WHEN anchor = 'old' THEN
+        CASE evaluated_at WHEN 'start' THEN old_start WHEN 'end' THEN old_end WHEN 'logged' THEN old_logged END
+END::DOUBLE;
+
+CREATE VIEW rollouts AS
+SELECT u.run, t.step, t.group_id, t.sample_id, t.upload, t.reward,
+    CASE WHEN len(list_distinct(t.advantage)) = 1 AND list_count(t.advantage) = len(t.advantage)
+        THEN t.advantage[1] END AS advantage,
+    t.prompt_tokens, t.response_tokens, t.counted_tokens, t.finish_reason,
+    CASE WHEN len(list_distinct(t.policy_version)) = 1 THEN t.policy_version[1] END AS policy_version,
+    t.prompt_text, t.response_text, t.meta
+FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/rollouts/*/*/*.parquet',
+    hive_partitioning = false) t
+JOIN _uploads u ON u.upload = t.upload AND u.step = t.step;
+
+CREATE VIEW _facts AS
+SELECT a.*, s.step, t.* EXCLUDE (scoring), CASE WHEN t.counted THEN 0 END AS zero
+FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/tokens/*/*.parquet',
+    hive_partitioning = true, hive_types_autocast = false) t
+JOIN analysis_scorings s ON s.scoring = t.scoring
+JOIN analyses a ON a.analysis = s.analysis;
+
+-- Every response token of one analysis under any anchor and evaluation point: what sliders ask. Nothing is scored
+-- again. pair_tv_exact, pair_kl_exact: the exact divergence of that pair (tv_exact, kl_exact are always old -> new).
+CREATE MACRO _paired(analysis_, anchor_, evaluated_at_) AS TABLE
+SELECT step, group_id, sample_id, position, turn, token_id, token, counted, advantage, reward,
+    logp_rollout::DOUBLE AS logp_rollout, logp_old::DOUBLE AS logp_old, logp_new::DOUBLE AS logp_new,
+    _pick(anchor_, evaluated_at_, logp_rollout, logp_rollout, logp_rollout, logp_old, logp_old, logp_old_logged)
+        AS logp_anchor,
+    _pick(anchor_, evaluated_at_, log_ratio__rollout_old, log_ratio__rollout_new, log_ratio__rollout_logged,
+        zero, log_ratio__old_new, log_ratio__logged_logged) AS log_ratio,
+    _pick(anchor_, evaluated_at_, tv_binary__rollout_old, tv_binary__rollout_new, tv_binary__rollout_logged,
+        zero, tv_binary__old_new, tv_binary__logged_logged) AS tv_binary,
+    _pick(anchor_, evaluated_at_, kl_binary__rollout_old, kl_binary__rollout_new, kl_binary__rollout_logged,
+        zero, kl_binary__old_new, kl_binary__logged_logged) AS kl_binary,
+    _pick(anchor_, evaluated_at_, tv_topk__rollout_old, tv_topk__rollout_new, NULL, zero, tv_topk__old_new, NULL)
+        AS tv_topk,
+    _pick(anchor_, evaluated_at_, kl_topk__rollout_old, kl_topk__rollout_new, NULL, zero, kl_topk__old_new, NULL)
+        AS kl_topk,
+    _pick(anchor_, evaluated_at_, NULL, NULL, NULL, zero, tv_exact__old_new, NULL) AS pair_tv_exact,
+    _pick(anchor_, evaluated_at_, NULL, NULL, NULL, zero, kl_exact__old_new, NULL) AS pair_kl_exact,
+    log_ratio__old_new::DOUBLE AS log_ratio_old, tv_exact__old_new::DOUBLE AS tv_exact,
+    kl_exact__old_new::DOUBLE AS kl_exact, log_ratio__rollout_old::DOUBLE AS log_mismatch,
+    tv_binary__rollout_old::DOUBLE AS tv_binary_mismatch,
+    logp_old_logged::DOUBLE AS logp_old_logged, logp_new_logged::DOUBLE AS logp_new_logged,
+    topk_mass_old::DOUBLE AS topk_mass_old, topk_mass_new::DOUBLE AS topk_mass_new,
+    entropy_old::DOUBLE AS entropy_old, entropy_new::DOUBLE AS entropy_new,
+    CASE WHEN evaluated_at_ = 'end' THEN grad_norm_new::DOUBLE END AS grad_norm, trainer_keep
+FROM _facts WHERE analysis = analysis_;
+
+CREATE MACRO _divergence(name, t) AS
+CASE name WHEN 'binary_tv' THEN t.tv_binary WHEN 'binary_kl' THEN t.kl_binary WHEN 'topk_tv' THEN t.tv_topk
+    WHEN 'topk_kl' THEN t.kl_topk WHEN 'exact_tv' THEN t.pair_tv_exact WHEN 'exact_kl' THEN t.pair_kl_exact END;
+
+CREATE MACRO _cell(ppo, dppo, advantage) AS
+CASE WHEN ppo IS NULL OR dppo IS NULL THEN 'unknown' WHEN advantage = 0 THEN 'no_gradient'
+    WHEN ppo AND dppo THEN 'both_keep' WHEN dppo THEN 'ppo_only_drops' WHEN ppo THEN 'dppo_only_drops'
+    ELSE 'both_drop' END;
+
+CREATE MACRO _logit(logp) AS logp - ln(greatest(1 - exp(least(logp, 0)), 1e-12));
+
+CREATE MACRO _kl_binary(p, q) AS
+    p * ln(p / q) + (1 - p) * ln((1 - p) / (1 - q));
+
+-- The counted tokens with both methods' decisions under any thresholds. near_*: within 1e-3 of the ratio bound,
+-- within 1e-4 of delta, on the side where the method could drop the token.
+CREATE MACRO _decided(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_,
+    delta_high_, weight_cap_) AS TABLE
+SELECT *, _cell(ppo, dppo, advantage) AS cell, sign(advantage)::TINYINT AS sign,
+    least(exp(log_ratio), coalesce(weight_cap_, 'infinity'::DOUBLE)) * abs(advantage) AS weight,
+    coalesce((advantage > 0 AND abs(exp(log_ratio) - (1 + eps_high_)) < 1e-3)
+        OR (advantage < 0 AND abs(exp(log_ratio) - (1 - eps_low_)) < 1e-3), false) AS near_ppo,
+    _near(divergence, log_ratio, advantage, delta_low_, delta_high_, 1e-4) AS near_dppo
+FROM (
+    SELECT *, keep_ppo(log_ratio, advantage, eps_low_, eps_high_, dual_clip_) AS ppo,
+        keep_dppo(divergence, log_ratio, advantage, delta_low_, delta_high_) AS dppo
+    FROM (SELECT t.*, _divergence(divergence_, t) AS divergence FROM _paired(analysis_, anchor_, evaluated_at_) t
+        WHERE counted));
+
+CREATE VIEW tokens AS
+SELECT analysis, run, step, group_id, sample_id, position, turn, token_id, token, advantage, reward,
+    logp_rollout::DOUBLE AS logp_rollout, logp_old::DOUBLE AS logp_old, logp_new::DOUBLE AS logp_new,
+    _pick(anchor, evaluated_at, log_ratio__rollout_old, log_ratio__rollout_new, log_ratio__rollout_logged,
+        zero, log_ratio__old_new, log_ratio__logged_logged) AS log_ratio,
+    _pick(anchor, evaluated_at, tv_binary__rollout_old, tv_binary__rollout_new, tv_binary__rollout_logged,
+        zero, tv_binary__old_new, tv_binary__logged_logged) AS tv_binary,
+    _pick(anchor, evaluated_at, kl_binary__rollout_old, kl_binary__rollout_new, kl_binary__rollout_logged,
+        zero, kl_binary__old_new, kl_binary__logged_logged) AS kl_binary,
+    _pick(anchor, evaluated_at, tv_topk__rollout_old, tv_topk__rollout_new, NULL, zero, tv_topk__old_new, NULL)
+        AS tv_topk,
+    _pick(anchor, evaluated_at, kl_topk__rollout_old, kl_topk__rollout_new, NULL, zero, kl_topk__old_new, NULL)
+        AS kl_topk,
+    log_ratio__old_new::DOUBLE AS log_ratio_old, tv_binary__old_new::DOUBLE AS tv_binary_old,
+    kl_binary__old_new::DOUBLE AS kl_binary_old, tv_topk__old_new::DOUBLE AS tv_topk_old,
+    kl_topk__old_new::DOUBLE AS kl_topk_old, tv_exact__old_new::DOUBLE AS tv_exact,
+    kl_exact__old_new::DOUBLE AS kl_exact,
+    log_ratio__rollout_old::DOUBLE AS log_mismatch, tv_binary__rollout_old::DOUBLE AS tv_binary_mismatch,
+    tv_topk__rollout_old::DOUBLE AS tv_topk_mismatch, kl_topk__rollout_old::DOUBLE AS kl_topk_mismatch,
+    logp_old_logged::DOUBLE AS logp_old_logged, logp_new_logged::DOUBLE AS logp_new_logged,
+    topk_mass_old::DOUBLE AS topk_mass_old, topk_mass_new::DOUBLE AS topk_mass_new,
+    entropy_old::DOUBLE AS entropy_old, entropy_new::DOUBLE AS entropy_new,
+    grad_norm_new::DOUBLE AS grad_norm_new,
+    keep_ppo(log_ratio, advantage, eps_low, eps_high, dual_clip) AS keep_ppo,
+    keep_dppo(tv_binary, log_ratio, advantage, delta_tv_low, delta_tv_high) AS keep_dppo_binary_tv,
+    keep_dppo(kl_binary, log_ratio, advantage, delta_kl_low, delta_kl_high) AS keep_dppo_binary_kl,
+    keep_dppo(tv_topk, log_ratio, advantage, delta_tv_low, delta_tv_high) AS keep_dppo_topk_tv,
+    keep_dppo(kl_topk, log_ratio, advantage, delta_kl_low, delta_kl_high) AS keep_dppo_topk_kl,
+    keep_dppo(_pick(anchor, evaluated_at, NULL, NULL, NULL, zero, tv_exact__old_new, NULL), log_ratio, advantage,
+        delta_tv_low, delta_tv_high) AS keep_dppo_exact_tv,
+    keep_dppo(_pick(anchor, evaluated_at, NULL, NULL, NULL, zero, kl_exact__old_new, NULL), log_ratio, advantage,
+        delta_kl_low, delta_kl_high) AS keep_dppo_exact_kl,
+    trainer_keep
+FROM _facts WHERE counted;

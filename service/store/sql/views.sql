@@ -1,0 +1,161 @@
+-- What pages and figures ask of the published tables. $divergence is one of binary_tv, binary_kl, topk_tv, topk_kl,
+-- exact_tv, exact_kl; $step NULL means every step. Decisions are made here, under the thresholds that are passed.
+
+-- name: steps_of
+SELECT step, scoring, old_checkpoint, new_checkpoint, span, n_tokens FROM analysis_scorings
+WHERE analysis = $analysis ORDER BY step;
+
+-- name: availability
+-- For each anchor, evaluation point and estimate: how many tokens have it. Zero: not known here.
+SELECT count(log_ratio__rollout_old) AS "rollout/start/binary", count(tv_topk__rollout_old) AS "rollout/start/topk",
+    count(log_ratio__rollout_new) AS "rollout/end/binary", count(tv_topk__rollout_new) AS "rollout/end/topk",
+    count(log_ratio__rollout_logged) AS "rollout/logged/binary",
+    count(logp_old) AS "old/start/binary", count(logp_old) AS "old/start/topk", count(logp_old) AS "old/start/exact",
+    count(log_ratio__old_new) AS "old/end/binary", count(tv_topk__old_new) AS "old/end/topk",
+    count(tv_exact__old_new) AS "old/end/exact", count(log_ratio__logged_logged) AS "old/logged/binary"
+FROM _facts WHERE analysis = $analysis AND counted;
+
+-- name: cells
+-- Four cells for each sign of the advantage; cell 'unknown' holds tokens whose decision is not known.
+WITH decided AS (FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
+    $delta_low, $delta_high, $weight_cap) WHERE $step IS NULL OR step = $step)
+SELECT step, sign, cell, count(*) AS n, sum(tv_binary) AS mass_moved, sum(weight) AS gradient_weight,
+    sum(weight * grad_norm) AS gradient_weight_norm,
+    count(*) FILTER (near_ppo) AS n_near_ppo, count(*) FILTER (near_dppo) AS n_near_dppo
+FROM decided GROUP BY GROUPING SETS ((step, sign, cell), (sign, cell))
+ORDER BY step NULLS FIRST, sign, cell;
+
+-- name: plane
+-- A density over (anchor probability, y): y = ln ratio, or log10 of the divergence. x = ln(p / (1 - p)).
+WITH decided AS (
+    SELECT logp_anchor, CASE WHEN $y = 'ratio' THEN log_ratio ELSE log10(greatest(divergence, 1e-9)) END AS y
+    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
+        $delta_low, $delta_high, $weight_cap)
+    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign)
+        AND log_ratio IS NOT NULL AND (divergence IS NOT NULL OR $y = 'ratio')),
+placed AS (
+    SELECT greatest(-$x_limit, least($x_limit, _logit(logp_anchor))) AS x, greatest($y_low, least($y_high, y)) AS y
+    FROM decided)
+SELECT least(floor((x + $x_limit) / (2 * $x_limit) * $x_bins), $x_bins - 1)::INTEGER AS x_bin,
+    least(floor((y - $y_low) / ($y_high - $y_low) * $y_bins), $y_bins - 1)::INTEGER AS y_bin, count(*) AS n
+FROM placed GROUP BY ALL ORDER BY ALL;
+
+-- name: clipped
+-- How many tokens lie beyond the axes of a plane, by side; `plane` puts them into its outermost bins.
+WITH placed AS (
+    SELECT _logit(logp_anchor) AS x,
+        CASE WHEN $y = 'ratio' THEN log_ratio ELSE log10(greatest(divergence, 1e-9)) END AS y
+    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
+        $delta_low, $delta_high, $weight_cap)
+    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign)
+        AND log_ratio IS NOT NULL AND (divergence IS NOT NULL OR $y = 'ratio'))
+SELECT count(*) FILTER (x < -$x_limit) AS "left", count(*) FILTER (x > $x_limit) AS "right",
+    count(*) FILTER (y < $y_low) AS below, count(*) FILTER (y > $y_high) AS above
+FROM placed;
+
+-- name: ranges
+-- How far ratios and divergences spread, so that the planes show all but the furthest tokens.
+SELECT coalesce(quantile_cont(abs(log_ratio), 0.999), 0) AS log_ratio,
+    coalesce(max(divergence), 0) AS divergence, count(log_ratio) AS n, count(divergence) AS n_divergence
+FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
+    $delta_low, $delta_high, $weight_cap)
+WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign);
+
+-- name: dropped
+-- Tokens that at least one method drops, at most $limit of them (the ones that moved most mass).
+SELECT step, sample_id, position, token, token_id, sign, cell, _logit(logp_anchor) AS x, exp(logp_anchor) AS p,
+    log_ratio, divergence, advantage
+FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
+    $delta_low, $delta_high, $weight_cap)
+WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign)
+    AND cell IN ('ppo_only_drops', 'dppo_only_drops', 'both_drop')
+ORDER BY tv_binary DESC, step, sample_id, position LIMIT $limit;
+
+-- name: boundaries
+-- Where each method starts to drop, as ratio (ln) and as divergence, over the anchor probability. sign 1: A > 0,
+-- r > 1; sign -1: A < 0, r < 1. The binary-KL curve is found by bisection; top-K and exact use the binary curve,
+-- which they drop at or inside of.
+WITH RECURSIVE grid AS (
+    SELECT -$x_limit + i * (2 * $x_limit / 240) AS x, 1 / (1 + exp(-(-$x_limit + i * (2 * $x_limit / 240)))) AS p
+    FROM range(241) t(i)),
+-- the policy probability q at which KL(p, q) = delta, on either side of p
+search AS (
+    SELECT x, p, 0 AS i, p AS up_low, 1::DOUBLE AS up_high, 0::DOUBLE AS down_low, p AS down_high FROM grid
+    UNION ALL
+    SELECT x, p, i + 1,
+        CASE WHEN _kl_binary(p, (up_low + up_high) / 2) > $delta_high THEN up_low ELSE (up_low + up_high) / 2 END,
+        CASE WHEN _kl_binary(p, (up_low + up_high) / 2) > $delta_high THEN (up_low + up_high) / 2 ELSE up_high END,
+        CASE WHEN _kl_binary(p, (down_low + down_high) / 2) > $delta_low THEN (down_low + down_high) / 2 ELSE down_low END,
+        CASE WHEN _kl_binary(p, (down_low + down_high) / 2) > $delta_low THEN down_high ELSE (down_low + down_high) / 2 END
+    FROM search WHERE i < 120),
+curves AS (
+    SELECT x, p, 'ppo' AS method, 1 AS sign, p * (1 + $eps_high) AS q FROM grid
+    UNION ALL SELECT x, p, 'ppo', -1, p * (1 - $eps_low) FROM grid
+    UNION ALL SELECT x, p, 'dppo', 1, p + $delta_high FROM grid WHERE ends_with($divergence, 'tv')
+    UNION ALL SELECT x, p, 'dppo', -1, p - $delta_low FROM grid WHERE ends_with($divergence, 'tv')
+    UNION ALL SELECT x, p, 'dppo', 1, up_high FROM search WHERE i = 120 AND ends_with($divergence, 'kl')
+    UNION ALL SELECT x, p, 'dppo', -1, down_low FROM search WHERE i = 120 AND ends_with($divergence, 'kl'))
+SELECT method, sign, x, p, CASE WHEN q > 0 AND q < 1 THEN ln(q / p) END AS log_ratio,
+    CASE WHEN q > 0 AND q < 1 THEN
+        CASE WHEN ends_with($divergence, 'tv') THEN abs(q - p) ELSE _kl_binary(p, q) END END AS divergence
+FROM curves ORDER BY method, sign, x;
+
+-- name: timeline
+-- One row per uploaded step: rewards and lengths from the log, drift and mask rates from the analysis (if any).
+WITH logged AS (
+    SELECT step, count(*) AS n_rollouts, avg(reward) AS mean_reward, avg(response_tokens) AS mean_length
+    FROM rollouts WHERE run = $run GROUP BY step),
+summary AS (
+    SELECT step, sum(n)::BIGINT AS n, sum(n_null)::BIGINT AS n_null,
+        sum(n * mean_abs_dp) / sum(n) FILTER (mean_abs_dp IS NOT NULL) AS mean_abs_dp,
+        min(min_dp) AS min_dp, max(max_dp) AS max_dp,
+        sum((n + n_null) * mean_entropy_old) / sum(n + n_null) FILTER (mean_entropy_old IS NOT NULL) AS mean_entropy_old,
+        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = 1) AS ppo_positive,
+        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = -1) AS ppo_negative,
+        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = 1) AS binary_tv_positive,
+        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = -1) AS binary_tv_negative,
+        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = 1) AS binary_kl_positive,
+        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = -1) AS binary_kl_negative
+    FROM step_summary WHERE analysis = $analysis GROUP BY step)
+SELECT logged.step, n_rollouts, mean_reward, mean_length, summary.* EXCLUDE (step), a.anchor, a.evaluated_at
+FROM logged LEFT JOIN summary ON summary.step = logged.step LEFT JOIN analyses a ON a.analysis = $analysis
+ORDER BY logged.step;
+
+-- name: step_summary
+SELECT * FROM step_summary WHERE analysis = $analysis ORDER BY step, sign NULLS LAST;
+
+-- name: rollouts
+-- The responses of an analysis with what the two methods would do to their tokens; most disagreement first.
+SELECT step, group_id, sample_id, any_value(reward) AS reward, count(*) AS n_tokens,
+    CASE WHEN min(advantage) = max(advantage) THEN min(advantage) END AS advantage,
+    count(*) FILTER (cell = 'ppo_only_drops') AS n_ppo_only, count(*) FILTER (cell = 'dppo_only_drops') AS n_dppo_only,
+    count(*) FILTER (cell = 'both_drop') AS n_both, avg(tv_binary) AS mean_abs_dp
+FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
+    $delta_low, $delta_high, $weight_cap)
+WHERE $step IS NULL OR step = $step
+GROUP BY step, group_id, sample_id
+ORDER BY n_ppo_only + n_dppo_only DESC, n_both DESC, step, sample_id LIMIT $limit OFFSET $offset;
+
+-- name: tokens
+-- Every response token of one rollout, the masked ones too (with NULLs), under the thresholds that are passed.
+-- ppo, dppo: whether each method keeps the token's gradient.
+SELECT *, CASE WHEN counted THEN _cell(ppo, dppo, advantage) END AS cell
+FROM (
+    SELECT *, keep_ppo(log_ratio, advantage, $eps_low, $eps_high, $dual_clip) AS ppo,
+        keep_dppo(divergence, log_ratio, advantage, $delta_low, $delta_high) AS dppo
+    FROM (SELECT p.*, _divergence($divergence, p) AS divergence FROM _paired($analysis, $anchor, $evaluated_at) p
+        WHERE step = $step AND sample_id = $sample_id))
+ORDER BY position;
+
+-- name: rollout
+SELECT r.* EXCLUDE (meta), r.meta FROM rollouts r WHERE run = $run AND step = $step AND sample_id = $sample_id;
+
+-- name: neighbours
+-- The responses before and after one, in the order of step, group and sample.
+SELECT previous_step, previous_sample, next_step, next_sample FROM (
+    SELECT step, sample_id,
+        lag(step) OVER w AS previous_step, lag(sample_id) OVER w AS previous_sample,
+        lead(step) OVER w AS next_step, lead(sample_id) OVER w AS next_sample
+    FROM rollouts WHERE run = $run AND step IN (SELECT step FROM analysis_scorings WHERE analysis = $analysis)
+    WINDOW w AS (ORDER BY step, group_id, sample_id))
+WHERE step = $step AND sample_id = $sample_id;

@@ -1,0 +1,89 @@
+"""The command line against a real server: what it prints, `--json`, exit codes, errors that say what to do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.main import app
+from tests.conftest import Checkpoints
+from tests.live import Server
+from tests.tiny import records
+
+COMMANDS = ("serve", "demo", "upload", "checkpoint", "analyze", "export", "runs", "sql", "doctor")
+
+
+@pytest.fixture
+def dppo(server: Server) -> Any:
+    def run(*arguments: str, code: int = 0) -> Any:
+        result = CliRunner().invoke(app, [*arguments, "--server", server.url])
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "--json" in result.output
+    assert len(result.output.splitlines()) > 6
+
+
+def test_from_a_file_to_a_database(dppo: Any, server: Server, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    log = tmp_path / "rollouts.jsonl.gz"
+    log.write_bytes(gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in records())))
+    uploaded = dppo("upload", "mine", str(log), "--temperature", "1.0", "--framework", "verl")
+    assert "12 rollouts" in uploaded.stdout
+    assert server.api.get("/runs/mine").json()["framework"] == "verl"
+    for step, arguments in ((0, ["--step", "0"]), (1, ["--after", "0"])):
+        registered = dppo("checkpoint", "mine", str(checkpoints.steps[step]), *arguments, "--json")
+        assert json.loads(registered.stdout)["step"] == step
+    done = json.loads(dppo("analyze", "mine", "--wait", "--json", "--delta-tv", "0.1").stdout)
+    assert done["state"] == "done"
+    analysis = done["result"]["analysis"]
+    out = tmp_path / "out.duckdb"
+    dppo("export", analysis, str(out))
+    with duckdb.connect(out, read_only=True) as connection:
+        counted = connection.execute("SELECT count(*), any_value(run) FROM tokens").fetchone()
+    assert counted == (sum(len(row["response_token_ids"]) for row in records()), "mine")
+    assert "exists" in dppo("export", analysis, str(out), code=1).stderr
+    rows = json.loads(dppo("sql", f"SELECT delta_tv_low FROM analyses WHERE analysis = '{analysis}'", "--json").stdout)
+    assert rows == [{"delta_tv_low": 0.1}]
+    assert re.search(r"mine\s+verl\s+1\s+12\s+\d+\s+2\s+1", dppo("runs").stdout)
+
+
+def test_errors_say_what_and_where(dppo: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    rows = records()
+    rows[4]["rollout_logprobs"][1] = 0.5
+    bad.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = dppo("upload", "bad", str(bad), code=1)
+    assert "line 5" in result.stderr
+    assert "rollout_logprobs[1]" in result.stderr
+    as_json = dppo("upload", "bad", str(bad), "--json", code=1)
+    assert json.loads(as_json.stderr.splitlines()[-1])["errors"][0]["line"] == 5
+    assert "there is no run" in dppo("analyze", "nothing", code=1).stderr
+    assert "either --step N" in dppo("checkpoint", "bad", str(tmp_path), code=1).stderr
+    assert "read_text" in dppo("sql", "SELECT * FROM read_text('x')", code=1).stderr
+
+
+def test_no_server() -> None:
+    result = CliRunner().invoke(app, ["runs", "--server", "http://127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "dppo serve" in result.stderr
+
+
+def test_doctor(dppo: Any) -> None:
+    found = json.loads(dppo("doctor", "--json").stdout)
+    assert found["worker"]["device"].startswith(("cpu", "cuda"))
+    assert found["server"]["status"] == "ready"
+    assert found["packages"]["duckdb"] == duckdb.__version__

@@ -1,0 +1,380 @@
+"""Analyses through a real server and worker on tiny real checkpoints, against a plain float64 computation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import torch
+
+from dppo_core.reference import reference_token
+from tests.conftest import Checkpoints
+from tests.live import Server
+from tests.tiny import VOCAB, records, save_checkpoint
+
+
+def logits_of(path: Path, row: dict[str, Any], adapter: Path | None = None) -> torch.Tensor:
+    """Logits that predict each response token: one unpadded sequence, the whole model, eager attention."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter)
+    ids = row["prompt_token_ids"] + row["response_token_ids"]
+    with torch.no_grad():
+        logits = model.eval()(torch.tensor([ids])).logits[0]
+    return logits[len(row["prompt_token_ids"]) - 1 : -1]
+
+
+def register(server: Server, run: str, checkpoints: list[Path], adapters: list[Path | None] | None = None) -> list[str]:
+    ids = []
+    for step, path in enumerate(checkpoints):
+        adapter = adapters[step] if adapters else None
+        body = {"step": step, "path": str(path), "adapter": str(adapter) if adapter else None}
+        response = server.api.post(f"/runs/{run}/checkpoints", json=body)
+        assert response.status_code == 201, response.text
+        ids.append(response.json()["checkpoint"])
+    return ids
+
+
+def create(server: Server, run: str, rows: list[dict[str, Any]], **sampling: Any) -> None:
+    assert server.api.post("/runs", json={"run": run, "sampling": sampling}).status_code == 201
+    assert server.upload(run, rows)["state"] == "done"
+
+
+def tokens_of(server: Server, analysis: str, where: str = "true") -> list[dict[str, Any]]:
+    with duckdb.connect(server.data_dir / "lens.duckdb", read_only=True) as connection:
+        cursor = connection.execute(
+            f"SELECT * FROM tokens WHERE analysis = ? AND {where} ORDER BY step, sample_id, position", [analysis]
+        )
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@pytest.mark.parametrize(("with_adapters", "temperature"), [(False, 1.0), (True, 0.7)])
+def test_every_statistic_against_the_reference(
+    server: Server, checkpoints: Checkpoints, with_adapters: bool, temperature: float
+) -> None:
+    rows = records(groups=2, samples=3)
+    rows[0]["response_mask"][2:4] = [0, 0]
+    create(server, "r", rows, temperature=temperature, logprobs_mode="processed")
+    if with_adapters:
+        pair = [checkpoints.steps[0]] * 2
+        adapters: list[Path | None] = list(checkpoints.adapters)
+    else:
+        pair, adapters = checkpoints.steps[:2], [None, None]
+    register(server, "r", pair, adapters)
+    job = server.analyze("r", anchor="old", top_k=5)
+    assert job["state"] == "done", job
+    assert (
+        job["progress"]["tokens_done"] == job["progress"]["tokens_total"] == sum(sum(r["response_mask"]) for r in rows)
+    )
+    found = {(t["sample_id"], t["position"]): t for t in tokens_of(server, job["result"]["analysis"])}
+    assert len(found) == sum(sum(row["response_mask"]) for row in rows)
+    for row in rows:
+        old = logits_of(pair[0], row, adapters[0])
+        new = logits_of(pair[1], row, adapters[1])
+        for position, token in enumerate(row["response_token_ids"]):
+            if not row["response_mask"][position]:
+                assert (row["sample_id"], position) not in found
+                continue
+            stored = found[row["sample_id"], position]
+            expected = reference_token(old[position], new[position], token, top_k=5, temperature=temperature)
+            renamed = {
+                "tv_binary": "tv_binary_old",
+                "kl_binary": "kl_binary_old",
+                "tv_topk": "tv_topk_old",
+                "kl_topk": "kl_topk_old",
+            }
+            for name, value in expected.items():
+                assert stored[renamed.get(name, name)] == pytest.approx(value, abs=1e-5, rel=1e-5), name
+            assert stored["token_id"] == token
+            assert stored["log_ratio"] == pytest.approx(expected["logp_new"] - expected["logp_old"], abs=1e-5)
+            assert stored["log_mismatch"] == pytest.approx(
+                expected["logp_old"] - row["rollout_logprobs"][position], abs=1e-5
+            )
+            drop = (row["advantage"] > 0 and stored["log_ratio"] > math.log(1.28)) or (
+                row["advantage"] < 0 and stored["log_ratio"] < math.log(0.8)
+            )
+            assert stored["keep_ppo"] is not drop
+
+
+def test_pairs_by_anchor_and_evaluation_point(server: Server, checkpoints: Checkpoints) -> None:
+    rows = records(groups=2, samples=2)
+    for row in rows:
+        n = len(row["response_token_ids"])
+        row["old_logprobs"] = [-2.0 - 0.01 * i for i in range(n)]
+        row["new_logprobs"] = [-1.5 - 0.02 * i for i in range(n)]
+        row["rollout_logprobs"] = [None, *(min(value, -1.2) for value in row["rollout_logprobs"][1:])]
+        row["rollout_top_token_ids"] = [[1, 2, 3]] * n
+        row["rollout_top_logprobs"] = [[math.log(0.3), math.log(0.2), math.log(0.1)]] * n
+    create(server, "r", rows)
+    register(server, "r", checkpoints.steps[:2])
+    by = {
+        (anchor, at): tokens_of(
+            server, server.analyze("r", anchor=anchor, evaluated_at=at, top_k=3)["result"]["analysis"]
+        )
+        for anchor in ("rollout", "old")
+        for at in ("start", "end", "logged")
+    }
+    logged = {
+        (row["sample_id"], i): (row["rollout_logprobs"][i], row["old_logprobs"][i], row["new_logprobs"][i])
+        for row in rows
+        for i in range(len(row["response_token_ids"]))
+    }
+    for key, stored in {k: {(t["sample_id"], t["position"]): t for t in v} for k, v in by.items()}.items():
+        for place, token in stored.items():
+            mu, old, new = logged[place]
+            anchor, policy = {
+                ("rollout", "start"): (mu, token["logp_old"]),
+                ("rollout", "end"): (mu, token["logp_new"]),
+                ("rollout", "logged"): (mu, new),
+                ("old", "start"): (0.0, 0.0),
+                ("old", "end"): (token["logp_old"], token["logp_new"]),
+                ("old", "logged"): (old, new),
+            }[key]
+            if anchor is None:
+                assert token["log_ratio"] is None
+                assert token["tv_binary"] is None
+                assert token["keep_ppo"] is None
+                assert token["keep_dppo_binary_tv"] is None
+                continue
+            assert token["log_ratio"] == pytest.approx(policy - anchor, abs=1e-5)
+            assert token["tv_binary"] == pytest.approx(abs(math.exp(policy) - math.exp(anchor)), abs=1e-6)
+            exact_known = key in {("old", "start"), ("old", "end")}
+            assert (token["keep_dppo_exact_tv"] is not None) == exact_known
+            assert (token["tv_topk"] is not None) == (key[1] != "logged")
+            assert token["tv_exact"] is not None, "always old → new"
+            if key == ("old", "start"):
+                names = [name for name in token if name.startswith("keep_")]
+                assert all(token[name] is True for name in names)
+                assert token["kl_topk"] == token["tv_binary"] == 0.0
+            if key == ("rollout", "end"):
+                assert token["tv_topk"] >= token["tv_binary"] - 1e-6
+
+
+def test_top_k_from_logged_lists_by_hand(server: Server, checkpoints: Checkpoints) -> None:
+    row = records(groups=1, samples=1, length=(4, 4))[0]
+    row["response_token_ids"] = [1, 9, 9, 9]
+    row["rollout_logprobs"] = [math.log(p) for p in (0.3, 0.05, 0.05, 0.05)]
+    row["rollout_top_token_ids"] = [[1, 2], [1, 2], [1, 1], [1, 2]]
+    row["rollout_top_logprobs"] = [
+        [math.log(p) for p in pair] for pair in ((0.3, 0.2), (0.5, 0.2), (0.5, 0.5), (0.9, 0.2))
+    ]
+    create(server, "r", [row])
+    register(server, "r", checkpoints.steps[:2])
+    job = server.analyze("r", anchor="rollout", top_k=2)
+    stored = tokens_of(server, job["result"]["analysis"])
+    q = torch.softmax(logits_of(checkpoints.steps[1], row).double(), 1)
+    first = 0.5 * (abs(0.3 - q[0, 1]) + abs(0.2 - q[0, 2]) + abs(0.5 - (1 - q[0, 1] - q[0, 2])))
+    second = 0.5 * (
+        abs(0.5 - q[1, 1]) + abs(0.2 - q[1, 2]) + abs(0.05 - q[1, 9]) + abs(0.25 - (1 - q[1, [1, 2, 9]].sum()))
+    )
+    assert stored[0]["tv_topk"] == pytest.approx(float(first), abs=1e-6)
+    assert stored[1]["tv_topk"] == pytest.approx(float(second), abs=1e-6)
+    assert stored[2]["tv_topk"] is None, "one distinct entry"
+    assert stored[3]["tv_topk"] is None, "the list sums to more than 1"
+    assert any("2 logged top-K lists could not be used" in warning for warning in job["warnings"])
+
+
+def test_moving_an_anchor_or_a_threshold_never_scores_again(server: Server, checkpoints: Checkpoints) -> None:
+    create(server, "r", records())
+    register(server, "r", checkpoints.steps[:2])
+    before = len(list(server.data_dir.glob("tokens/scoring=x*/part.parquet")))
+    first = server.analyze("r")["result"]["analysis"]
+    segments = {path: path.stat().st_mtime_ns for path in server.data_dir.glob("tokens/scoring=x*/part.parquet")}
+    assert len(segments) == before + 1
+    second = server.analyze("r", anchor="old", thresholds={"delta_tv": 0.01, "eps_low": 0.05})["result"]["analysis"]
+    again = server.analyze("r")["result"]["analysis"]
+    assert first == again != second
+    assert {
+        path: path.stat().st_mtime_ns for path in server.data_dir.glob("tokens/scoring=x*/part.parquet")
+    } == segments
+    row = server.api.get(f"/analyses/{second}").json()
+    assert row["thresholds"]["delta_tv_low"] == row["thresholds"]["delta_tv_high"] == 0.01
+    assert row["thresholds"]["eps_high"] == 0.28
+
+
+def test_defaults_and_steps_without_a_pair(server: Server, checkpoints: Checkpoints) -> None:
+    rows = (
+        records(step=0)
+        + records(step=1)
+        + [{name: value for name, value in row.items() if name != "rollout_logprobs"} for row in records(step=2)]
+    )
+    create(server, "r", rows)
+    register(server, "r", checkpoints.steps[:3])
+    job = server.analyze("r")
+    assert job["result"]["steps"] == [0, 1]
+    assert [entry["step"] for entry in job["result"]["skipped_steps"]] == [2]
+    row = server.api.get(f"/analyses/{job['result']['analysis']}").json()
+    assert (row["anchor"], row["evaluated_at"], row["dtype"], row["top_k"]) == ("rollout", "end", "float32", 20)
+    assert [step["span"] for step in row["steps"]] == [1, 1]
+    refused = server.api.post("/runs/r/analyses", json={"steps": [2]})
+    assert refused.status_code == 422
+    assert "step 3" in refused.text
+
+
+def test_a_given_pair_is_labelled_with_its_span(server: Server, checkpoints: Checkpoints) -> None:
+    create(server, "r", records())
+    ids = register(server, "r", checkpoints.steps)
+    job = server.analyze("r", steps=[0], old=ids[0], new=ids[3])
+    row = server.api.get(f"/analyses/{job['result']['analysis']}").json()
+    assert [(step["span"], step["new_checkpoint"]) for step in row["steps"]] == [(3, ids[3])]
+    both = server.api.post("/runs/r/analyses", json={"old": ids[0], "new": ids[1]})
+    assert "exactly one step" in both.json()["detail"]
+
+
+def test_logged_analysis_needs_no_model(server: Server) -> None:
+    rows = records(groups=1, samples=2)
+    for row in rows:
+        row["new_logprobs"] = [value - 0.1 for value in row["rollout_logprobs"]]
+    create(server, "r", rows)
+    job = server.analyze("r", source="logged")
+    assert job["state"] == "done", job
+    for token in tokens_of(server, job["result"]["analysis"]):
+        assert token["log_ratio"] == pytest.approx(-0.1, abs=1e-6)
+        assert token["logp_old"] is token["logp_new"] is token["tv_exact"] is None
+        assert token["logp_new_logged"] is not None
+    row = server.api.get(f"/analyses/{job['result']['analysis']}").json()
+    assert (row["source"], row["evaluated_at"], row["anchor"]) == ("logged", "logged", "rollout")
+
+
+def test_raw_log_probs_at_another_temperature_are_not_an_anchor(server: Server, checkpoints: Checkpoints) -> None:
+    create(server, "r", records(), temperature=0.6, logprobs_mode="raw")
+    register(server, "r", checkpoints.steps[:2])
+    refused = server.api.post("/runs/r/analyses", json={"anchor": "rollout"})
+    assert refused.status_code == 422
+    assert "raw log-probs" in refused.json()["detail"]
+    job = server.analyze("r")
+    assert server.api.get(f"/analyses/{job['result']['analysis']}").json()["anchor"] == "old"
+    assert all(token["log_mismatch"] is None for token in tokens_of(server, job["result"]["analysis"]))
+
+
+def test_what_can_be_known_before_scoring_is_said_before(
+    server: Server, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    rows = records()
+    rows[0]["response_token_ids"][0] = VOCAB
+    create(server, "vocab", rows)
+    register(server, "vocab", checkpoints.steps[:2])
+    job = server.analyze("vocab")
+    assert job["state"] == "failed"
+    assert f"token id {VOCAB}" in job["error"]["detail"]
+
+    create(server, "long", records(groups=1, samples=1, length=(300, 300)))
+    register(server, "long", checkpoints.steps[:2])
+    assert "max_position_embeddings" in server.analyze("long")["error"]["detail"]
+
+    moving = save_checkpoint(checkpoints.root / "moving", seed=0)
+    create(server, "overwritten", records())
+    register(server, "overwritten", [checkpoints.steps[0], moving])
+    save_checkpoint(moving, seed=5, noise=0.1)
+    assert "overwritten after it was registered" in server.analyze("overwritten")["error"]["detail"]
+
+
+def test_an_adapter_for_another_base_is_refused(server: Server, checkpoints: Checkpoints) -> None:
+    other = save_checkpoint(checkpoints.root / "other", seed=0, hidden_size=48, num_attention_heads=4)
+    create(server, "r", records())
+    response = server.api.post(
+        "/runs/r/checkpoints", json={"step": 0, "path": str(other), "adapter": str(checkpoints.adapters[0])}
+    )
+    assert response.status_code == 422
+    assert "another base" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: (path / "model.safetensors").unlink(), "holds no model.safetensors"),
+        (lambda path: (path / "config.json").unlink(), "config.json is missing"),
+        (
+            lambda path: (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-9]),
+            "cut short",
+        ),
+        (
+            lambda path: (path / "config.json").write_text('{"vocab_size": 5, "auto_map": {"AutoModel": "x.Y"}}'),
+            "auto_map",
+        ),
+        (lambda path: (path / "config.json").write_text("{"), "not JSON"),
+        (lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"), "may run code"),
+    ],
+)
+def test_a_bad_checkpoint_is_refused(server: Server, checkpoints: Checkpoints, change: Any, words: str) -> None:
+    path = save_checkpoint(checkpoints.root / f"bad-{abs(hash(words))}", seed=0)
+    change(path)
+    create(server, "r", records(groups=1))
+    response = server.api.post("/runs/r/checkpoints", json={"step": 0, "path": str(path)})
+    assert response.status_code == 422
+    assert words in response.json()["detail"]
+
+
+def test_old_logprobs_that_fit_another_step_are_warned_about(server: Server, checkpoints: Checkpoints) -> None:
+    rows = records(groups=1, samples=4)
+    for row in rows:  # the trainer's own old policy is the checkpoint that is registered one step late
+        logp = torch.log_softmax(logits_of(checkpoints.steps[0], row).double(), 1)
+        row["old_logprobs"] = [min(-1e-9, float(logp[i, token])) for i, token in enumerate(row["response_token_ids"])]
+        row["step"] = 1
+    create(server, "r", rows)
+    register(server, "r", checkpoints.steps[:3])
+    job = server.analyze("r")
+    assert any("fit the checkpoint registered for step 0 better" in warning for warning in job["warnings"]), job
+
+
+def test_bfloat16_backbone_keeps_float32_logits(server: Server, checkpoints: Checkpoints) -> None:
+    rows = records(groups=1)
+    create(server, "r", rows)
+    register(server, "r", checkpoints.steps[:2])
+    full = tokens_of(server, server.analyze("r", dtype="float32")["result"]["analysis"])
+    half = tokens_of(server, server.analyze("r", dtype="bfloat16")["result"]["analysis"])
+    gaps = [abs(a["logp_old"] - b["logp_old"]) for a, b in zip(full, half, strict=True)]
+    assert 0 < max(gaps) < 0.5
+    # bf16 logits would make every log-prob difference of two tokens a multiple of a power of two; these are not
+    assert len({round(token["logp_old"] * 256) / 256 == token["logp_old"] for token in half}) >= 1
+    assert sum(token["logp_old"] * 2**12 % 1 == 0 for token in half) < len(half) / 4
+
+
+@pytest.mark.parametrize("family", ["gemma2", "granite", "cohere"])
+def test_what_a_model_does_to_its_logits_is_done_too(server: Server, checkpoints: Checkpoints, family: str) -> None:
+    import transformers
+
+    small = {
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.3,
+    }
+    kinds: dict[str, Any] = {
+        "gemma2": ("Gemma2", {"final_logit_softcapping": 2.0, "head_dim": 16, "sliding_window": 64}),
+        "granite": ("Granite", {"logits_scaling": 4.0}),
+        "cohere": ("Cohere", {"logit_scale": 0.25}),
+    }
+    name, extra = kinds[family]
+    paths = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        config = getattr(transformers, f"{name}Config")(
+            **small, **extra, pad_token_id=0, bos_token_id=1, eos_token_id=2
+        )
+        path = checkpoints.root / f"{family}_{seed}"
+        getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(path)
+        paths.append(path)
+    rows = records(groups=1, samples=2)
+    create(server, "r", rows)
+    register(server, "r", paths)
+    job = server.analyze("r", anchor="old")
+    assert job["state"] == "done", job
+    stored = {(t["sample_id"], t["position"]): t for t in tokens_of(server, job["result"]["analysis"])}
+    for row in rows:
+        logp = torch.log_softmax(logits_of(paths[1], row).double(), 1)
+        for position, token in enumerate(row["response_token_ids"]):
+            assert stored[row["sample_id"], position]["logp_new"] == pytest.approx(
+                float(logp[position, token]), abs=1e-5
+            )

@@ -1,0 +1,36 @@
+"""One server with the hand-made run, for pages over HTTP and pages in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from tests.live import Server
+from tests.web import hand
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running server with the run of `tests.web.hand`; `empty_home` is its first page before there was any run."""
+
+    server: Server
+    analysis: str
+    empty_home: str
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def get(self, path: str, **settings: object) -> httpx.Response:
+        """A page as a browser asks for it."""
+        return httpx.get(self.url + path, headers={"accept": "text/html"}, timeout=30, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Server(tmp_path_factory.mktemp("site") / "data") as server:
+        empty = httpx.get(server.url, headers={"accept": "text/html"}).text
+        yield Site(server, hand.fill(server), empty)

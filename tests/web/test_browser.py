@@ -1,0 +1,308 @@
+"""The pages in a real Chromium: sliders, the address, keys, themes, widths, and markup that must stay text."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.web import hand
+from tests.web.conftest import Site
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One profile for the module, so that plotly.js is fetched and compiled once."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Iterator[Page]:
+    """A page that must stay silent, alone with its server, and its own master."""
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith((site.url, "data:", "blob:")) else said.append(f"request to {request.url}")
+        ),
+    )
+    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+    yield page
+    owned = page.evaluate("window.owned ?? null")
+    page.close()
+    assert owned is None, "markup from a log ran"
+    assert said == []
+
+
+def rollout(site: Site, sample: str, step: int, more: str = "") -> str:
+    return f"{site.url}/analyses/{site.analysis}/rollout?step={step}&sample_id={quote(sample, safe='')}{more}"
+
+
+def drawn(page: Page) -> None:
+    """Wait until every figure on show is drawn."""
+    for place in range(page.locator("[data-figure]").count()):
+        plot = page.locator("[data-figure]").nth(place)
+        if plot.is_visible():
+            expect(plot.locator(".main-svg").first).to_be_attached()
+            expect(plot).not_to_have_attribute("aria-busy", "true")
+
+
+def slot(page: Page, name: str) -> str:
+    return page.locator(f'[data-text="{name}"]').first.inner_text()
+
+
+def query(page: Page) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query)
+
+
+def test_a_slider_moves_the_counts_and_the_address_holds_the_view(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/analyses/{site.analysis}?step=0")
+    cell = page.locator('[data-text="positive.ppo_only_drops.n"]')
+    expect(cell).to_have_text("3")
+    page.locator('[data-for="eps_high"]').fill("0.9")  # 1 + ε_high = 1.9 lies above 1.8, below 2.5
+    expect(cell).to_have_text("0")
+    expect(page.locator('[data-text="positive.both_keep.n"]')).to_have_text("8")
+    expect(page.locator('[data-text="head.ppo"]')).to_have_text("8")  # 11 − 3
+    expect(page.locator("#eps_high")).to_have_value("0.9")
+    assert query(page) == {"step": ["0"], "eps_high": ["0.9"]}
+    page.locator("#delta_low").fill("0.2")  # above .16
+    expect(page.locator('[data-text="negative.dppo_only_drops.n"]')).to_have_text("0")
+    assert query(page)["delta_low"] == ["0.2"]
+    drawn(page)
+
+    keys = [
+        "head.n",
+        "head.ppo",
+        "head.dppo",
+        "head.disputed",
+        *(
+            f"{sign}.{name}.{measure}"
+            for sign in ("positive", "negative")
+            for name in ("both_keep", "ppo_only_drops", "dppo_only_drops", "both_drop", "all")
+            for measure in ("n", "share", "mass", "weight")
+        ),
+    ]
+    here = {key: slot(page, key) for key in keys}
+    other = page.context.new_page()
+    other.goto(page.url)
+    assert {key: slot(other, key) for key in keys} == here
+    assert other.locator('[data-for="eps_high"]').input_value() == "0.9"
+    other.close()
+
+    page.locator("#reset").click()
+    expect(cell).to_have_text("3")
+    assert query(page) == {"step": ["0"]}
+
+
+def test_choices_are_history(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/analyses/{site.analysis}")
+    page.locator('select[name="step"]').select_option("0")
+    expect(page.locator('[data-text="head.n"]')).to_have_text("25")
+    expect(page.locator('[data-list="by_step"]')).to_be_hidden()
+    page.locator('select[name="divergence"]').select_option("binary_kl")
+    expect(page.locator("#delta_high")).to_have_value("0.05")  # of KL, not the .15 of TV
+    assert query(page) == {"step": ["0"], "divergence": ["binary_kl"]}
+    page.go_back()
+    expect(page.locator("#delta_high")).to_have_value("0.15")
+    expect(page.locator('select[name="divergence"]')).to_have_value("binary_tv")
+    page.go_back()
+    expect(page.locator('[data-text="head.n"]')).to_have_text("45")  # 25 and the 20 of step 1
+    expect(page.locator('[data-list="by_step"] tr')).to_have_count(2)
+    exact = page.locator('select[name="divergence"] option[value="exact_tv"]')
+    assert exact.is_disabled()
+    assert "both full distributions" in str(exact.get_attribute("title"))
+
+
+def test_only_the_last_answer_counts(page: Page, site: Site) -> None:
+    """Answers that arrive late are dropped, however the server orders them."""
+    page.goto(f"{site.url}/analyses/{site.analysis}?step=0")
+    held: list[object] = []
+
+    def hold(route, request):  # type: ignore[no-untyped-def]
+        if "eps_high=0.9" in request.url and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/live?*", hold)
+    page.locator('[data-for="eps_high"]').fill("0.9")
+    while not held:
+        page.wait_for_timeout(20)
+    page.locator('[data-for="eps_high"]').fill("0.3")
+    expect(page.locator("#eps_high")).to_have_value("0.3")
+    with page.expect_response(lambda answer: "eps_high=0.3" in answer.url and "/live" in answer.url):
+        pass
+    held[0].continue_()  # type: ignore[attr-defined]
+    page.wait_for_timeout(700)  # long enough for the late answer to arrive, if anyone still waited for it
+    expect(page.locator('[data-text="positive.ppo_only_drops.n"]')).to_have_text("3")
+    assert query(page)["eps_high"] == ["0.3"]
+
+
+@pytest.mark.parametrize("name", ["runs", "run", "analysis", "rollout"])
+def test_every_page_in_both_themes_and_widths(page: Page, site: Site, name: str) -> None:
+    page.goto(
+        {
+            "runs": site.url,
+            "run": f"{site.url}/runs/{hand.RUN}",
+            "analysis": f"{site.url}/analyses/{site.analysis}",
+            "rollout": rollout(site, "positive", 0),
+        }[name]
+    )
+    drawn(page)
+    papers = {}
+    for theme in ("light", "dark"):
+        if theme == "dark":
+            page.locator("#theme").click()
+            drawn(page)
+        papers[theme] = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert papers == {"light": "rgb(253, 252, 249)", "dark": "rgb(22, 23, 25)"}
+    assert page.evaluate("localStorage.getItem('dppo-theme')") == "dark"
+    page.locator("#theme").click()  # the profile is shared: leave it light
+    assert page.locator("h1").count() == 1
+    assert page.locator("main").count() == 1
+
+
+def test_markup_is_text_and_runs_nothing(page: Page, site: Site) -> None:
+    page.goto(rollout(site, hand.HOSTILE_ID, 1))
+    drawn(page)
+    expect(page.locator("h1")).to_contain_text(hand.HOSTILE)
+    expect(page.locator("#response")).to_contain_text(hand.HOSTILE)
+    place = hand.PIECES.index(hand.HOSTILE)
+    page.locator(f"#t{place}").hover()
+    expect(page.locator(".piece")).to_have_text(hand.HOSTILE)
+    assert page.locator("#response img, #response script, #response a").count() == 0
+    points = page.locator(".strip .scatterlayer path.point")
+    points.nth(place).hover(force=True)
+    expect(page.locator(".strip .hovertext")).to_contain_text("<script>")
+    assert page.locator(".strip .hovertext a").count() == 0
+    page.goto(f"{site.url}/analyses/{site.analysis}?step=1")
+    drawn(page)
+    link = page.locator('[data-list="rollouts"] a').first
+    expect(link).to_contain_text(hand.HOSTILE[:12])
+    link.click()
+    expect(page.locator("h1")).to_contain_text(hand.HOSTILE)
+    page.goto(f"{site.url}/runs/{hand.RUN}")
+    expect(page.locator(".facts")).to_contain_text(hand.HOSTILE)
+
+
+def test_keys_walk_the_tokens(page: Page, site: Site) -> None:
+    page.goto(rollout(site, "positive", 0))
+    at = lambda: query(page).get("at", [None])[0]  # noqa: E731
+    expect(page.locator('.t[aria-selected="true"]')).to_have_id("t5")  # the first token in dispute
+    page.keyboard.press("n")
+    assert at() == "6"
+    expect(page.locator('#panel [data-text="position"]')).to_have_text("6")
+    for _ in range(2):
+        page.keyboard.press("n")
+    assert at() == "8"  # only DPPO drops it
+    expect(page.locator(".verdict")).to_have_text("only DPPO dropped")
+    expect(page.locator('#panel [data-text="tv_binary"]')).to_have_text("0.160")
+    page.keyboard.press("p")
+    assert at() == "7"
+    page.keyboard.press("j")
+    page.keyboard.press("ArrowRight")
+    assert at() == "9"
+    page.keyboard.press("k")
+    assert at() == "8"
+    assert page.evaluate("document.activeElement.id") == "t8"
+    page.locator('.key[data-kind="both_drop"]').click()
+    assert at() == "10"
+    assert page.locator("#response").get_attribute("data-only") == "both_drop"
+    page.keyboard.press("?")
+    expect(page.locator("#keys dl")).to_be_visible()
+    page.keyboard.press("]")
+    expect(page.locator("h1")).to_have_text("zero")
+    page.keyboard.press("[")
+    expect(page.locator("h1")).to_have_text("positive")
+
+
+def test_a_permalink_opens_at_its_token_under_its_view(page: Page, site: Site) -> None:
+    page.goto(rollout(site, "positive", 0, "&at=6&eps_high=0.9"))
+    expect(page.locator('.t[aria-selected="true"]')).to_have_id("t6")
+    expect(page.locator(".verdict")).to_have_text("both kept")
+    expect(page.locator('#panel [data-text="ppo"]')).to_have_text("kept it: r = 1.80 ≤ 1 + ε_high = 1.9")
+    page.locator("nav .trail a", has_text="analysis").click()
+    expect(page.locator("#eps_high")).to_have_value("0.9")
+
+
+def test_a_mark_opens_its_response_and_a_step_opens_the_analysis(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/analyses/{site.analysis}?step=0")
+    drawn(page)
+    page.locator(".plane .scatterlayer path.point").last.click(force=True)
+    page.wait_for_url("**/rollout?**")
+    assert query(page)["sample_id"][0] in ("positive", "negative")
+    expect(page.locator('.t[aria-selected="true"]')).to_have_id(f"t{query(page)['at'][0]}")
+    page.goto(f"{site.url}/runs/{hand.RUN}")
+    drawn(page)
+    page.locator('[data-key="reward"] .scatterlayer path.point').last.click(force=True)
+    page.wait_for_url("**/analyses/**")
+    assert query(page) == {"step": ["1"]}
+
+
+def test_an_analysis_can_be_asked_for_from_the_page(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/runs/{hand.RUN}")
+    drawn(page)
+    page.locator("summary", has_text="Start an analysis").click()
+    page.locator('#start select[name="thresholds"]').select_option(label="paper-scaling")
+    page.locator('#start select[name="source"]').select_option("logged")
+    page.locator("#start button").click()
+    rows = page.locator('[data-list="analyses"] tr:has(th)')
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("0.2 / 0.27")
+    expect(rows.first).to_contain_text("2 / 2")
+    expect(page.locator(".job[data-state=running], .job[data-state=queued]")).to_have_count(0)
+    drawn(page)
+    made = site.server.api.get(f"/runs/{hand.RUN}/analyses").json()[0]["analysis"]
+    assert made != site.analysis
+    assert site.server.api.delete(f"/analyses/{made}").status_code == 204
+
+
+def test_an_analysis_that_cannot_be_is_refused_in_words(context: BrowserContext, site: Site) -> None:
+    page = context.new_page()
+    page.goto(f"{site.url}/runs/{hand.RUN}")
+    page.locator("summary", has_text="Start an analysis").click()
+    page.locator("#start button").click()  # no checkpoints to score
+    expect(page.locator("#start-error")).to_contain_text("no pair of checkpoints")
+    page.close()
+
+
+def test_without_javascript_the_numbers_are_there(browser: Browser, site: Site) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site.url}/analyses/{site.analysis}?step=0")
+    page.locator("#eps_high").fill("0.9")
+    page.locator("#view button[type=submit]").click()
+    expect(page.locator('[data-text="positive.ppo_only_drops.n"]')).to_have_text("0")
+    assert query(page)["eps_high"] == ["0.9"]
+    page.goto(rollout(site, "positive", 0, "&at=10"))
+    expect(page.locator(".verdict")).to_have_text("both dropped")
+    context.close()

@@ -1,0 +1,185 @@
+"""Every token over the probability its anchor gave it: ratio (PPO's view) or divergence (DPPO's view) against it.
+
+The planes of arXiv:2602.04879 Fig. 2, with both methods' boundaries (Eq. 12, and PPO's clip) drawn into each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from web.figures.axes import divergence_axis, logit_axis, ratio_axis
+from web.figures.boundaries import add_boundaries
+from web.figures.theme import MARKS, Theme, empty, layout
+from web.numbers import count, number, signed
+from web.text import label
+from web.words import DIVERGENCES, SIGNS, cell_name, symbols
+
+__all__ = ["Frame", "plane"]
+
+LN10 = math.log(10)
+LEGEND = {"ppo_only_drops": "only PPO", "dppo_only_drops": "only DPPO", "both_drop": "both"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a plane shows: its axes, its bins, the pair of policies and the thresholds.
+
+    x runs over logit(p) in ±x_limit, y over ln r or log₁₀ D in [y_low, y_high]. `n` tokens are drawn; `clipped` of
+    them, by side (left, right, below, above), lie beyond the axes and are drawn at their edge. At most `max_points`
+    dropped tokens are marked.
+    """
+
+    y: Literal["ratio", "divergence"]
+    x_limit: float
+    y_low: float
+    y_high: float
+    x_bins: int
+    y_bins: int
+    divergence: str
+    anchor: str
+    evaluated_at: str
+    delta_low: float
+    delta_high: float
+    n: int
+    sign: int | None
+    clipped: Mapping[str, int] = field(default_factory=dict)
+    max_points: int | None = None
+
+
+def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Frame, theme: Theme) -> go.Figure:
+    """Grey: how many tokens lie where. Marks: tokens that a method drops. Lines: where each method starts to drop.
+
+    density: x_bin, y_bin, n. dropped: step, sample_id, position, token, token_id, sign, cell, x, p, log_ratio,
+    divergence, advantage. boundaries: method, sign, x, p, log_ratio, divergence, ordered by x. A point's `customdata`
+    is [step, sample_id, position].
+    """
+    if density.num_rows == 0:
+        what = "this divergence is not known for any token" if frame.y == "divergence" else "no tokens here"
+        return empty(theme, f"no tokens: {what}" if frame.y == "divergence" else what)
+    anchor, policy = symbols(frame.anchor, frame.evaluated_at)
+    figure = go.Figure(layout=layout(theme))
+    figure.update_xaxes(**logit_axis(frame.x_limit, f"{anchor}(a), the token’s probability under the anchor"))
+    if frame.y == "ratio":
+        figure.update_yaxes(**ratio_axis(frame.y_low, frame.y_high, f"r = {policy}(a) / {anchor}(a)"))
+    else:
+        title = f"{DIVERGENCES[frame.divergence]}, {anchor} → {policy}"
+        figure.update_yaxes(**divergence_axis(frame.y_low, frame.y_high, title))
+    figure.add_trace(_density(density, frame, theme))
+    add_boundaries(figure, boundaries, frame, theme)
+    for cell in MARKS:
+        rows = [row for row in dropped.to_pylist() if row["cell"] == cell and _y(row, frame) is not None]
+        figure.add_trace(_points(cell, rows, frame, theme))
+    figure.update_layout(
+        showlegend=True,
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.015,
+            "yanchor": "bottom",
+            "font": {"size": 11.5},
+            "bgcolor": "rgba(0,0,0,0)",
+            "itemsizing": "trace",
+            "itemwidth": 30,
+        },
+    )
+    figure.add_annotation(
+        text=_coverage(frame, dropped.num_rows),
+        x=0,
+        y=0,
+        yshift=-46,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        yanchor="top",
+        showarrow=False,
+        font={"size": 11, "color": theme.muted},
+        align="left",
+    )
+    return figure.update_layout(margin={"b": 80})
+
+
+def _density(density: pa.Table, frame: Frame, theme: Theme) -> go.Heatmap:
+    counts = np.zeros((frame.y_bins, frame.x_bins), dtype=np.int32)
+    counts[density["y_bin"].to_numpy(), density["x_bin"].to_numpy()] = density["n"].to_numpy()
+    shade = np.full(counts.shape, np.nan, dtype=np.float32)
+    np.log10(counts, out=shade, where=counts > 0)
+    return go.Heatmap(
+        x=_centres(-frame.x_limit, frame.x_limit, frame.x_bins),
+        y=_centres(frame.y_low, frame.y_high, frame.y_bins),
+        z=shade,
+        zmin=0,
+        zmax=max(1.0, float(np.nanmax(shade))),
+        customdata=counts,
+        hoverongaps=False,
+        hovertemplate="%{customdata:,} tokens<extra></extra>",
+        showscale=False,
+        showlegend=False,
+        colorscale=[[0, theme.density_low], [1, theme.density_high]],
+        name="density",
+    )
+
+
+def _centres(low: float, high: float, bins: int) -> np.ndarray[Any, Any]:
+    edges = np.linspace(low, high, bins + 1)
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def _y(row: Mapping[str, Any], frame: Frame) -> float | None:
+    if frame.y == "ratio":
+        return float(row["log_ratio"])
+    return None if row["divergence"] is None else math.log(max(row["divergence"], 1e-9)) / LN10
+
+
+def _points(cell: str, rows: list[dict[str, Any]], frame: Frame, theme: Theme) -> go.Scatter:
+    mark = MARKS[cell]
+    return go.Scatter(
+        x=[min(max(row["x"], -frame.x_limit), frame.x_limit) for row in rows],
+        y=[min(max(_y(row, frame) or 0.0, frame.y_low), frame.y_high) for row in rows],
+        mode="markers",
+        name=LEGEND[cell],
+        cliponaxis=False,
+        marker={
+            "symbol": mark.symbol,
+            "color": getattr(theme, mark.colour),
+            "size": 6.5,
+            "opacity": 0.85,
+            "line": {"width": 0.75, "color": theme.paper},
+        },
+        customdata=[[row["step"], row["sample_id"], row["position"]] for row in rows],
+        hovertext=[_hover(row, frame) for row in rows],
+        hoverinfo="text",
+    )
+
+
+def _hover(row: Mapping[str, Any], frame: Frame) -> str:
+    """One token in words. Everything that came with a log is escaped: Plotly reads HTML in hover text."""
+    anchor, _ = symbols(frame.anchor, frame.evaluated_at)
+    token = f"“{label(row['token'])}”" if row["token"] is not None else f"token {row['token_id']}"
+    return "<br>".join(
+        (
+            f"<b>{token}</b>  {cell_name(row['cell'], frame.evaluated_at)}",
+            f"{anchor}(a) = {number(row['p'])}   r = {number(math.exp(row['log_ratio']))}",
+            f"{DIVERGENCES[frame.divergence]} = {number(row['divergence'])}   A = {signed(row['advantage'])}",
+            f"step {row['step']}, position {row['position']}, {label(row['sample_id'], 40)}",
+        )
+    )
+
+
+def _coverage(frame: Frame, marked: int) -> str:
+    """What is drawn, what lies beyond the axes, and what is left out."""
+    shown = SIGNS[frame.sign] if frame.sign is not None else "every A"
+    lines = [f"{count(frame.n)} tokens, {shown}"]
+    if marked == frame.max_points:
+        lines[0] += f"; marked: the {count(marked)} dropped ones that moved most"
+    beyond = [f"{count(n)} {side}" for side, n in frame.clipped.items() if n]
+    if beyond:
+        lines.append(f"drawn at the edges: {', '.join(beyond)}")
+    return "<br>".join(lines)

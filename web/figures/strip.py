@@ -1,0 +1,113 @@
+"""One response from its first token to its last: the ratio and the divergence of each token, with both bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from web.figures.axes import divergence_axis, ratio_axis
+from web.figures.theme import MARKS, Theme, empty, layout
+from web.numbers import number, plain
+from web.text import label
+from web.words import DIVERGENCES, cell_name, symbols
+
+__all__ = ["strip"]
+
+FLOOR = 1e-5
+
+
+def strip(tokens: pa.Table, at: dict[str, Any], theme: Theme) -> go.Figure:
+    """log r (upper) and D (lower) by position (arXiv:2602.04879 Eq. 10, 12).
+
+    tokens: position, token, token_id, log_ratio, divergence, advantage, cell. `at` holds the view: divergence, anchor,
+    evaluated_at, eps_low, eps_high, delta_low, delta_high. A point's `customdata` is its position.
+    """
+    rows = [row for row in tokens.to_pylist() if row["log_ratio"] is not None]
+    if not rows:
+        return empty(theme, "no token of this response has a known ratio")
+    anchor, policy = symbols(at["anchor"], at["evaluated_at"])
+    reach = max(1.15 * max(abs(row["log_ratio"]) for row in rows), 1.5 * math.log1p(at["eps_high"]))
+    low, high = math.log10(FLOOR), 0.15
+    figure = go.Figure(layout=layout(theme, hovermode="closest", margin={"l": 58, "r": 60, "t": 6, "b": 34}))
+    figure.update_layout(
+        yaxis2={**figure.layout.yaxis.to_plotly_json(), "anchor": "x", "domain": [0, 0.47]},
+        yaxis={"domain": [0.55, 1], "anchor": "x"},
+    )
+    figure.update_layout(
+        yaxis=ratio_axis(-reach, reach, f"{policy}/{anchor}", most=6),
+        yaxis2=divergence_axis(low, high, DIVERGENCES[at["divergence"]]),
+        xaxis={"title.text": "position in the response", "range": [-1, rows[-1]["position"] + 1], "anchor": "y2"},
+    )
+    for cell in ("both_keep", "no_gradient", "unknown", *MARKS):
+        of_cell = [row for row in rows if row["cell"] == cell]
+        figure.add_trace(_dots(of_cell, "y", at, theme, cell))
+        figure.add_trace(_dots([row for row in of_cell if row["divergence"] is not None], "y2", at, theme, cell))
+    for y, axis, text, colour, dash in _bounds(rows, at):
+        figure.add_shape(
+            type="line",
+            x0=0,
+            x1=1,
+            xref="paper",
+            y0=y,
+            y1=y,
+            yref=axis,
+            layer="below",
+            line={"color": getattr(theme, colour), "width": 1.2, "dash": dash},
+        )
+        figure.add_annotation(
+            text=text,
+            x=1,
+            xref="paper",
+            y=y,
+            yref=axis,
+            xanchor="left",
+            xshift=3,
+            showarrow=False,
+            font={"size": 11, "color": getattr(theme, colour)},
+        )
+    return figure
+
+
+def _bounds(rows: list[dict[str, Any]], at: dict[str, Any]) -> list[tuple[float, str, str, str, str]]:
+    """The bounds for the signs of A that the response has: (y, axis, label, colour, dash)."""
+    signs = {math.copysign(1, row["advantage"]) for row in rows if row["advantage"]}
+    bounds = []
+    if 1 in signs:
+        bounds.append((math.log1p(at["eps_high"]), "y", f"×{plain(1 + at['eps_high'])}", "ppo", "solid"))
+        if at["delta_high"] > 0:
+            bounds.append((math.log10(at["delta_high"]), "y2", f"δ {plain(at['delta_high'])}", "dppo", "5px,3px"))
+    if -1 in signs:
+        if at["eps_low"] < 1:
+            bounds.append((math.log1p(-at["eps_low"]), "y", f"×{plain(1 - at['eps_low'])}", "ppo", "solid"))
+        if at["delta_low"] > 0 and (1 not in signs or at["delta_low"] != at["delta_high"]):
+            bounds.append((math.log10(at["delta_low"]), "y2", f"δ {plain(at['delta_low'])}", "dppo", "5px,3px"))
+    return bounds
+
+
+def _dots(rows: list[dict[str, Any]], axis: str, at: dict[str, Any], theme: Theme, cell: str) -> go.Scatter:
+    mark = MARKS.get(cell)
+    if axis == "y":
+        values = [row["log_ratio"] for row in rows]
+    else:
+        values = [math.log10(max(row["divergence"], FLOOR)) for row in rows]
+    colour = getattr(theme, mark.colour) if mark else theme.muted
+    return go.Scatter(
+        x=[row["position"] for row in rows],
+        y=values,
+        yaxis=axis,
+        mode="markers",
+        name=cell,
+        cliponaxis=False,
+        marker={"symbol": mark.symbol if mark else "circle", "size": 7 if mark else 3.5, "color": colour},
+        customdata=[row["position"] for row in rows],
+        hoverinfo="text",
+        hovertext=[
+            f"{row['position']} “{label(row['token']) if row['token'] is not None else row['token_id']}”<br>"
+            f"r = {number(math.exp(row['log_ratio']))}   D = {number(row['divergence'])}<br>"
+            f"{cell_name(cell, at['evaluated_at'])}"
+            for row in rows
+        ],
+    )

@@ -1,0 +1,132 @@
+"""What pages and figures call things. Each name is written here once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from web.numbers import number, plain
+
+__all__ = [
+    "ANCHORS",
+    "CELLS",
+    "DIVERGENCES",
+    "POINTS",
+    "SIGNS",
+    "cell_name",
+    "decision_dppo",
+    "decision_ppo",
+    "pair_sentence",
+    "symbols",
+    "unavailable",
+    "when",
+]
+
+CELLS = ("both_keep", "ppo_only_drops", "dppo_only_drops", "both_drop")
+SIGNS = {1: "A > 0", -1: "A < 0", 0: "A = 0", None: "no advantage"}
+ANCHORS = {"rollout": "μ, the rollout policy", "old": "π_old, recomputed"}
+POINTS = {"start": "start of the step", "end": "end of the step", "logged": "as the trainer logged it"}
+DIVERGENCES = {
+    "binary_tv": "binary TV",
+    "binary_kl": "binary KL",
+    "topk_tv": "top-K TV",
+    "topk_kl": "top-K KL",
+    "exact_tv": "exact TV",
+    "exact_kl": "exact KL",
+}
+
+
+def symbols(anchor: str, evaluated_at: str) -> tuple[str, str]:
+    """The letters of a pair (anchor, policy) as axes show them."""
+    logged = evaluated_at == "logged"
+    return (
+        "μ" if anchor == "rollout" else "π_old",
+        {"start": "π_old", "end": "π", "logged": "π"}[evaluated_at] if not logged else "π",
+    )
+
+
+def pair_sentence(anchor: str, evaluated_at: str, span: int | None) -> str:
+    """Names both policies of the pair. `span`: steps between OLD and NEW; None where it is not one number."""
+    policy = {
+        "start": "π = OLD, the policy at the start of the step",
+        "end": "π = NEW, the policy after the step",
+        "logged": "π = the trainer’s own policy as it logged it",
+    }[evaluated_at]
+    if evaluated_at == "end" and span is not None and span != 1:
+        policy = f"π = NEW, the policy {span} steps after OLD (this pair spans more than its step)"
+    base = "μ, the rollout policy"
+    if anchor == "old":
+        base = "OLD, the policy at the start of the step, recomputed"
+        if evaluated_at == "logged":
+            base = "the trainer’s own log-probs at the start of the step"
+    return f"{policy}; measured from {base}."
+
+
+def when(evaluated_at: str) -> str:
+    """Follows "PPO would drop it"; what was logged was done, and needs no condition."""
+    return {"start": "at the step’s start", "end": "at the step’s end", "logged": ""}[evaluated_at]
+
+
+def cell_name(cell: str, evaluated_at: str) -> str:
+    """ "Dropped" is said of the trainer's own policy only; any other point is a condition."""
+    done = evaluated_at == "logged"
+    return {
+        "both_keep": "both kept" if done else "both keep",
+        "ppo_only_drops": "only PPO dropped" if done else "only PPO would drop",
+        "dppo_only_drops": "only DPPO dropped" if done else "only DPPO would drop",
+        "both_drop": "both dropped" if done else "both would drop",
+        "no_gradient": "no gradient either way",
+        "unknown": "not known",
+        "masked": "not counted",
+    }[cell]
+
+
+def unavailable(anchor: str, evaluated_at: str, estimate: str, source: str) -> str:
+    """Why a pair or an estimate of its divergence is not known."""
+    if estimate == "exact" and (anchor == "rollout" or evaluated_at == "logged"):
+        held = "of μ a log has at most lists" if anchor == "rollout" else "the log has only the sampled token"
+        return f"an exact divergence needs both full distributions; {held}"
+    if evaluated_at == "logged":
+        if estimate == "topk":
+            return "the trainer logged the sampled token only"
+        return "the log lacks the trainer’s new_logprobs or what they are measured from"
+    if source == "logged":
+        return "no checkpoint was scored: the only policies are the logged ones"
+    if anchor == "rollout":
+        return "the log has no lists of μ" if estimate == "topk" else "the log has no usable rollout_logprobs"
+    return "nothing is scored yet"
+
+
+def _verb(drops: bool, evaluated_at: str) -> str:
+    if evaluated_at == "logged":
+        return "dropped it" if drops else "kept it"
+    return f"{'would drop it' if drops else 'would keep it'} {when(evaluated_at)}"
+
+
+def decision_ppo(token: Mapping[str, Any], at: Mapping[str, Any], ratio: float | None) -> str:
+    """What PPO does to a token and by which comparison. `at` holds the view's thresholds."""
+    keep, advantage = token["ppo"], token["advantage"]
+    if keep is None or ratio is None:
+        return "not known"
+    if advantage == 0:
+        return "A = 0: no gradient either way"
+    verb = _verb(not keep, at["evaluated_at"])
+    if advantage > 0:
+        return f"{verb}: r = {number(ratio)} {'≤' if keep else '>'} 1 + ε_high = {plain(1 + at['eps_high'])}"
+    if not keep and ratio > 1:
+        return f"{verb}: r = {number(ratio)} > dual clip c = {plain(at['dual_clip'])}"
+    return f"{verb}: r = {number(ratio)} {'≥' if keep else '<'} 1 − ε_low = {plain(1 - at['eps_low'])}"
+
+
+def decision_dppo(token: Mapping[str, Any], at: Mapping[str, Any], ratio: float | None) -> str:
+    """What DPPO does to a token and by which comparison (arXiv:2602.04879 Eq. 12)."""
+    keep, advantage, divergence = token["dppo"], token["advantage"], token["divergence"]
+    if keep is None or ratio is None or divergence is None:
+        return "not known"
+    if advantage == 0:
+        return "A = 0: no gradient either way"
+    verb = _verb(not keep, at["evaluated_at"])
+    side, delta = ("high", at["delta_high"]) if advantage > 0 else ("low", at["delta_low"])
+    if keep and (ratio - 1) * advantage <= 0:
+        return f"{verb}: the update moves the ratio toward 1"
+    return f"{verb}: D = {number(divergence)} {'≤' if keep else '>'} δ_{side} = {plain(delta)}"
