@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # tensors' own methods only, so that the catalogue of methods is importable without torch
+    from torch import Tensor
 
 __all__ = ["Decision", "gradient_weight", "keep_dppo", "keep_ppo"]
 
@@ -24,9 +25,9 @@ class Decision:
 
 
 def _decide(drop: Tensor, *inputs: Tensor) -> Decision:
-    known = torch.ones_like(drop)
+    known = drop.new_ones(drop.shape)
     for values in inputs:
-        known = known & ~torch.isnan(values)
+        known = known & ~values.isnan()
     return Decision(keep=~drop & known, known=known)
 
 
@@ -64,7 +65,7 @@ def keep_dppo(
 
 def gradient_weight(log_ratio: Tensor, advantage: Tensor, cap: float | None = None) -> Tensor:
     """min(r, C)·|A|, the size of a kept token's coefficient on ∇log π(a); C = ∞ where `cap` is None. [N]."""
-    ratio = torch.exp(log_ratio.double())
+    ratio = log_ratio.double().exp()
     if cap is not None:
         ratio = ratio.clamp(max=cap)
     return ratio * advantage.double().abs()

@@ -1,10 +1,16 @@
-"""Threshold presets as published. Torch-free, so that a service can list them without loading torch."""
+"""Every method and the threshold presets as published. Torch-free, so that a service can list them without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PRESETS", "Thresholds"]
+from dppo_core.methods import clipping
+from dppo_core.methods.registry import METHODS
+
+__all__ = ["METHODS", "PRESETS", "Thresholds"]
+
+FAMILIES = (clipping,)
+"""The modules whose import registers the methods."""
 
 
 @dataclass(frozen=True)
