@@ -159,7 +159,8 @@ class TokenArrays:
 
     def groups(self) -> Tensor:
         """[S]: the prompt of each response as 0 … G−1."""
-        return torch.unique(_given_group(self.group), return_inverse=True)[1]
+        groups: Tensor = torch.unique(_given_group(self.group), return_inverse=True)[1]
+        return groups
 
     def per_group(self, values: Tensor, reduce: str = "mean") -> Tensor:
         """[S] → [G]: over the responses of each prompt."""
