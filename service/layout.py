@@ -7,6 +7,7 @@
   incoming/                        uploads while they arrive and are checked
   rollouts/R/S/<piece>.parquet     validated input of run R, step S; never modified
   work/X/<shard>.parquet           shards of scoring X as workers finish them
+  work/A/<table>.parquet           what is measured over analysis A, until the catalog has it
   tokens/scoring=X/part.parquet    a finished scoring; never modified
 """
 
@@ -60,6 +61,9 @@ class Layout:
 
     def shards(self, scoring: str) -> Path:
         return self.work / scoring
+
+    def measures(self, analysis: str) -> Path:
+        return self.work / analysis
 
     def segment(self, scoring: str) -> Path:
         return self.tokens / f"scoring={scoring}" / "part.parquet"

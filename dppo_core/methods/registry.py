@@ -82,6 +82,20 @@ class Method:
         known = tokens.known(self.needs, self.level) & ~coef.isnan()
         return Coefficients(coef.masked_fill(~known, float("nan")), keep & known, known)
 
+    def document(self) -> dict[str, object]:
+        """What a reader must know about it, as plain values: the document of `GET /api/v1/methods`."""
+        return {
+            "method": self.name,
+            "title": self.title,
+            "rule": self.rule,
+            "source": self.source,
+            "status": self.status,
+            "level": self.level,
+            "needs": list(self.needs),
+            "parameters": dict(self.parameters),
+            "variants": {name: dict(chosen) for name, chosen in self.variants.items()},
+        }
+
 
 METHODS: dict[str, Method] = {}
 

@@ -29,7 +29,10 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["analyses"])
 
-TABLES = ("cells", "step_summary", "timeline", "rollouts", "dropped", "boundaries")
+TABLES = (
+    *("cells", "step_summary", "timeline", "rollouts", "dropped", "boundaries"),
+    *("noise_floor", "method_agreement"),
+)
 ViewQuery = Annotated[View, Query()]
 Format = Literal["json", "csv", "arrow", "parquet"]
 DEFAULTS: dict[str, Any] = {"limit": 1000, "offset": 0, "x_limit": X_LIMIT}
@@ -83,7 +86,8 @@ def get_table(
     request: Request,
     format: Format = "json",  # noqa: A002
 ) -> Response:
-    """A table of an analysis under a view: cells, step_summary, timeline, rollouts, dropped, boundaries."""
+    """A table of an analysis under a view: cells, step_summary, timeline, rollouts, dropped, boundaries, noise_floor,
+    method_agreement."""
     if name not in TABLES:
         raise NotFound(f"there is no table {name!r}; there are {', '.join(TABLES)}")
     row = services.store.analyses.get(analysis)

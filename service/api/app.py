@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
-from service.api import analyses, health, jobs, pages, problems, runs, sql
+from service.api import analyses, health, jobs, methods, pages, problems, runs, sql
 from service.api.security import Guard
 from service.api.state import Services
 
@@ -39,7 +39,7 @@ def create_app(services: Services) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         description="Where PPO clipping and DPPO disagree, token by token. Errors are problem documents (RFC 9457).",
     )
-    for module in (runs, jobs, analyses, sql):
+    for module in (runs, jobs, analyses, methods, sql):
         app.include_router(module.router, prefix="/api/v1")
     app.include_router(health.router)
     app.include_router(pages.router)

@@ -254,6 +254,21 @@ def sql(
 
 
 @app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show one method with its parameters and variants.")] = None,
+    analysis: Annotated[
+        str | None, typer.Option(help="Show what each method would drop in this analysis (asks the service).")
+    ] = None,
+    server: Server = HERE,
+    as_json: Json = False,
+) -> None:
+    """List the methods that decide which token keeps its gradient: rule, source, defaults, framework variants."""
+    from service.cli.methods import methods_command
+
+    methods_command(Output(as_json), name, analysis, server)
+
+
+@app.command()
 def doctor(server: Server = HERE, as_json: Json = False) -> None:
     """Say what is installed, which device the worker takes, and whether a service answers."""
     from service.cli.local import doctor_command

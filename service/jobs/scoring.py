@@ -15,6 +15,7 @@ from service.ids import content_id
 from service.jobs.executor import Executor
 from service.jobs.jobs import Cancelled, Job
 from service.process import ChildDied, Message
+from service.schemas.methods import THRESHOLDS
 from service.settings import Settings
 from service.store.catalog import Row
 from service.store.checkpoints import check_tokenizer, inspect
@@ -74,6 +75,8 @@ class Scorer:
         for step in todo:
             done = self._score_step(job, step, tasks[step["step"]], done)
             store.lens.publish()
+        if not store.analyses.measured(analysis["analysis"]):
+            self._measure(job, analysis, steps)
         store.analyses.set_warnings(analysis["analysis"], job.warnings)
         store.lens.publish()
         return {
@@ -215,6 +218,20 @@ class Scorer:
         if counts["no_rollout_logprob"]:
             job.warn(f"step {step['step']}: {counts['no_rollout_logprob']} tokens have no rollout log-prob")
         return done
+
+    def _measure(self, job: Job, analysis: Row, steps: list[Row]) -> None:
+        """Every method's decisions and the bounds, over all steps of the analysis."""
+        layout = self._store.layout
+        task: Message = {
+            "task": "measure",
+            "segments": [[step["step"], str(layout.segment(step["scoring"]))] for step in steps],
+            "evaluated_at": analysis["evaluated_at"],
+            "thresholds": {name: analysis[name] for name in THRESHOLDS},
+            "out": str(layout.measures(analysis["analysis"])),
+        }
+        self._call(job, task, job.tokens_done)
+        job.checkpoint()
+        self._store.analyses.keep_measures(analysis["analysis"])
 
     def _call(self, job: Job, task: Message, done: int = 0) -> Message:
         scored = done

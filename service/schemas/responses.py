@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from service.schemas.methods import THRESHOLDS
+
 __all__ = ["AnalysisOut", "CheckpointOut", "JobOut", "Progress", "RunOut", "StepOut", "UploadOut"]
 
 Row = dict[str, Any]
@@ -112,20 +114,10 @@ class AnalysisOut(BaseModel):
     @classmethod
     def of(cls, row: Row, steps: list[Row] | None = None) -> AnalysisOut:
         """From a catalog row and the rows of its steps."""
-        names = (
-            "eps_low",
-            "eps_high",
-            "dual_clip",
-            "delta_tv_low",
-            "delta_tv_high",
-            "delta_kl_low",
-            "delta_kl_high",
-            "weight_cap",
-        )
         return cls(
             **{
                 **row,
-                "thresholds": {name: row[name] for name in names},
+                "thresholds": {name: row[name] for name in THRESHOLDS},
                 "warnings": json.loads(row["warnings"]),
                 "skipped_steps": json.loads(row["skipped_steps"]),
                 "steps": [StepOut(**step) for step in steps or []],

@@ -10,6 +10,7 @@ import duckdb
 
 from service.errors import NotFound
 from service.layout import Layout, fsync_path
+from service.schemas.measures import MEASURES
 from service.store.catalog import Catalog, Row, as_json, insert, run
 from service.store.lens import quoted
 from service.store.runs import now
@@ -98,15 +99,37 @@ class Analyses:
             fsync_path(partial)
             partial.rename(segment.parent)
             fsync_path(self._layout.tokens)
-        self._catalog.execute(
-            "finish_scoring",
-            scoring=scoring,
-            tokens=counts["counted"],
-            counts=as_json(counts),
-            device=device,
-            finished_at=now(),
-        )
+
+        def change(cursor: Any) -> None:
+            run(cursor, "measure_noise", scoring=scoring, segment=str(segment))
+            run(
+                cursor,
+                "finish_scoring",
+                scoring=scoring,
+                tokens=counts["counted"],
+                counts=as_json(counts),
+                device=device,
+                finished_at=now(),
+            )
+
+        self._catalog.write(change)
         shutil.rmtree(self._layout.shards(scoring), ignore_errors=True)
+
+    def measured(self, analysis: str) -> bool:
+        """Whether the tables `MEASURES` of an analysis are kept."""
+        return bool(self._catalog.one("measured", analysis=analysis)["n"])
+
+    def keep_measures(self, analysis: str) -> None:
+        """Keep what the worker measured over an analysis (`measures` of the layout) and remove the files."""
+        folder = self._layout.measures(analysis)
+
+        def change(cursor: Any) -> None:
+            for name in MEASURES:
+                run(cursor, f"delete_{name}", analysis=analysis)
+                run(cursor, f"keep_{name}", analysis=analysis, path=str(folder / f"{name}.parquet"))
+
+        self._catalog.write(change)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def set_warnings(self, analysis: str, warnings: list[str]) -> None:
         """Record what the user should know about an analysis that has just been (re)computed."""
@@ -124,8 +147,8 @@ class Analyses:
 
     def remove(self, cursor: Any, analysis: str) -> None:
         """The analysis's own rows, inside a transaction."""
-        for statement in ("delete_step_summary", "delete_analysis_scorings", "delete_analysis"):
-            run(cursor, statement, analysis=analysis)
+        for table in (*MEASURES, "step_summary", "analysis_scorings", "analysis"):
+            run(cursor, f"delete_{table}", analysis=analysis)
 
     def drop_orphans(self, cursor: Any, run_id: str) -> None:
         """Scorings of a run that no analysis uses: forget the rows, unlink the segments later."""
@@ -134,6 +157,7 @@ class Analyses:
             if segment.exists():
                 self._trash.put(cursor, [segment])
             shutil.rmtree(self._layout.shards(row["scoring"]), ignore_errors=True)
+            run(cursor, "delete_noise_floor", scoring=row["scoring"])
             run(cursor, "delete_scoring", scoring=row["scoring"])
 
 

@@ -21,7 +21,10 @@ from service.store.sql_functions import FUNCTIONS, MACROS, TABLE_FUNCTIONS
 
 __all__ = ["CONTRACT_TABLES", "MAX_SQL_BYTES", "check", "check_text"]
 
-CONTRACT_TABLES = ("runs", "checkpoints", "rollouts", "analyses", "analysis_scorings", "tokens", "step_summary")
+CONTRACT_TABLES = (
+    *("runs", "checkpoints", "rollouts", "analyses", "analysis_scorings", "tokens", "step_summary"),
+    *("noise_floor", "method_agreement"),
+)
 MAX_SQL_BYTES = 100_000
 
 _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"})

@@ -20,6 +20,7 @@ from service.errors import Invalid
 from service.layout import fsync_path
 from service.process import Emit, Message
 from service.worker.batches import Batch, batches, responses
+from service.worker.measure import measure
 from service.worker.pieces import pieces_of
 from service.worker.policies import Checkpoint, Policy, PolicyPool, pick_device
 from service.worker.rows import Logged, read_logged, segment_rows
@@ -189,4 +190,9 @@ def fit(task: Message, emit: Emit) -> Message:
     return {"medians": medians}
 
 
-TASKS: dict[str, Callable[[Message, Emit], Message]] = {"describe": describe, "score": score_shard, "fit": fit}
+TASKS: dict[str, Callable[[Message, Emit], Message]] = {
+    "describe": describe,
+    "score": score_shard,
+    "fit": fit,
+    "measure": measure,
+}

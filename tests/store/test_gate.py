@@ -74,6 +74,9 @@ def test_every_contract_table_passes() -> None:
         "analysis_scorings",
         "tokens",
         "step_summary",
+        "noise_floor",
+        "method_agreement",
+        "bounds",
     )
     for table in CONTRACT_TABLES:
         check(f"from {table}")

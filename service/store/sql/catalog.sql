@@ -56,3 +56,16 @@ CREATE TABLE step_summary (
     n_drop_keep_dppo_topk_tv UBIGINT, n_drop_keep_dppo_topk_kl UBIGINT, n_drop_keep_dppo_exact_tv UBIGINT,
     n_drop_keep_dppo_exact_kl UBIGINT, n_near_threshold UBIGINT
 );
+-- How far two scorings of OLD in different batch layouts lie apart, on a sample of a scoring's tokens.
+CREATE TABLE noise_floor (
+    scoring VARCHAR PRIMARY KEY, n UBIGINT NOT NULL,
+    q50_abs_logp DOUBLE, q90_abs_logp DOUBLE, q99_abs_logp DOUBLE, max_abs_logp DOUBLE,
+    q50_tv DOUBLE, q90_tv DOUBLE, q99_tv DOUBLE, max_tv DOUBLE
+);
+-- What the worker measures once all steps of an analysis are scored.
+CREATE TABLE method_agreement (
+    analysis VARCHAR NOT NULL, method VARCHAR NOT NULL, other VARCHAR NOT NULL, n UBIGINT NOT NULL,
+    n_both_keep UBIGINT NOT NULL, n_only_method_drops UBIGINT NOT NULL, n_only_other_drops UBIGINT NOT NULL,
+    n_both_drop UBIGINT NOT NULL, agreement DOUBLE, kappa DOUBLE, drop_rate_negative DOUBLE,
+    drop_rate_positive DOUBLE, reason VARCHAR
+);

@@ -71,6 +71,27 @@ WHERE scoring = $scoring;
 -- name: delete_scoring
 DELETE FROM scorings WHERE scoring = $scoring;
 
+-- name: measure_noise
+INSERT OR REPLACE INTO noise_floor
+SELECT $scoring, count(noise_tv),
+    quantile_cont(noise_logp::DOUBLE, 0.5), quantile_cont(noise_logp::DOUBLE, 0.9),
+    quantile_cont(noise_logp::DOUBLE, 0.99), max(noise_logp::DOUBLE),
+    quantile_cont(noise_tv::DOUBLE, 0.5), quantile_cont(noise_tv::DOUBLE, 0.9),
+    quantile_cont(noise_tv::DOUBLE, 0.99), max(noise_tv::DOUBLE)
+FROM read_parquet($segment);
+
+-- name: delete_noise_floor
+DELETE FROM noise_floor WHERE scoring = $scoring;
+
+-- name: measured
+SELECT count(*) AS n FROM method_agreement WHERE analysis = $analysis;
+
+-- name: keep_method_agreement
+INSERT INTO method_agreement BY NAME SELECT $analysis AS analysis, * FROM read_parquet($path);
+
+-- name: delete_method_agreement
+DELETE FROM method_agreement WHERE analysis = $analysis;
+
 -- name: orphan_scorings
 SELECT scoring FROM scorings WHERE run_id = $run_id
     AND scoring NOT IN (SELECT scoring FROM analysis_scorings);

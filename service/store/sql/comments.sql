@@ -140,7 +140,35 @@ COMMENT ON COLUMN step_summary.n_drop_keep_dppo_topk_tv IS '… top-K TV; NULL w
 COMMENT ON COLUMN step_summary.n_drop_keep_dppo_topk_kl IS '… top-K KL';
 COMMENT ON COLUMN step_summary.n_drop_keep_dppo_exact_tv IS '… exact TV';
 COMMENT ON COLUMN step_summary.n_drop_keep_dppo_exact_kl IS '… exact KL';
-COMMENT ON COLUMN step_summary.n_near_threshold IS 'Tokens whose binary TV is within 1e-4 of delta on the side where DPPO could drop them';
+COMMENT ON COLUMN step_summary.n_near_threshold IS 'Tokens whose binary TV is within the noise floor (at least 1e-4) of delta on the side where DPPO could drop them';
+
+COMMENT ON TABLE noise_floor IS 'How far two scorings of OLD in different batch layouts lie apart, on a sample of each step''s tokens; one row per analysis and step.';
+COMMENT ON COLUMN noise_floor.analysis IS 'Id';
+COMMENT ON COLUMN noise_floor.step IS 'Training step';
+COMMENT ON COLUMN noise_floor.n IS 'Tokens scored twice';
+COMMENT ON COLUMN noise_floor.q50_abs_logp IS 'Median |difference of log pi_old(a)|, nats';
+COMMENT ON COLUMN noise_floor.q90_abs_logp IS '90 % quantile';
+COMMENT ON COLUMN noise_floor.q99_abs_logp IS '99 % quantile';
+COMMENT ON COLUMN noise_floor.max_abs_logp IS 'Largest';
+COMMENT ON COLUMN noise_floor.q50_tv IS 'Median exact TV between the two scorings';
+COMMENT ON COLUMN noise_floor.q90_tv IS '90 % quantile';
+COMMENT ON COLUMN noise_floor.q99_tv IS '99 % quantile: smaller differences cannot be told from noise';
+COMMENT ON COLUMN noise_floor.max_tv IS 'Largest';
+
+COMMENT ON TABLE method_agreement IS 'How often two methods decide alike on the tokens with A <> 0 where both are known; one row per analysis and ordered pair of methods.';
+COMMENT ON COLUMN method_agreement.analysis IS 'Id';
+COMMENT ON COLUMN method_agreement.method IS 'A method, as GET /api/v1/methods names it; PPO and DPPO take the analysis''s thresholds, others their defaults';
+COMMENT ON COLUMN method_agreement.other IS 'The method it is compared with';
+COMMENT ON COLUMN method_agreement.n IS 'Tokens compared, all steps';
+COMMENT ON COLUMN method_agreement.n_both_keep IS 'Tokens that both keep';
+COMMENT ON COLUMN method_agreement.n_only_method_drops IS 'Tokens that only method drops';
+COMMENT ON COLUMN method_agreement.n_only_other_drops IS 'Tokens that only other drops';
+COMMENT ON COLUMN method_agreement.n_both_drop IS 'Tokens that both drop';
+COMMENT ON COLUMN method_agreement.agreement IS 'Share decided alike; NULL without tokens';
+COMMENT ON COLUMN method_agreement.kappa IS 'Cohen''s kappa; NULL where chance agreement is 1';
+COMMENT ON COLUMN method_agreement.drop_rate_negative IS 'Share that method drops of its known tokens with A < 0';
+COMMENT ON COLUMN method_agreement.drop_rate_positive IS 'The same for A > 0';
+COMMENT ON COLUMN method_agreement.reason IS 'Why method could not be evaluated; NULL: it was';
 
 COMMENT ON MACRO keep_ppo IS 'PPO mask of log_ratio, advantage, eps_low, eps_high, dual_clip := NULL; NULL in, NULL out';
 COMMENT ON MACRO keep_dppo IS 'DPPO mask (Eq. 12) of divergence, log_ratio, advantage, delta_low, delta_high; NULL in, NULL out';

@@ -25,6 +25,12 @@ SELECT s.analysis, s.step, s.scoring, s.old_checkpoint, s.new_checkpoint, s.span
 FROM catalog.analysis_scorings s JOIN catalog.scorings x USING (scoring)
 WHERE x.finished_at IS NOT NULL ORDER BY s.analysis, s.step;
 
+CREATE TABLE noise_floor AS
+SELECT s.analysis, s.step, n.* EXCLUDE (scoring)
+FROM catalog.analysis_scorings s JOIN catalog.noise_floor n USING (scoring) ORDER BY s.analysis, s.step;
+
+CREATE TABLE method_agreement AS FROM catalog.method_agreement ORDER BY analysis, method, other;
+
 CREATE TABLE step_summary AS FROM catalog.step_summary ORDER BY analysis, step, sign;
 
 -- Masks. Every argument is cast to DOUBLE: a FLOAT against a literal would compare in FLOAT. Any NULL gives NULL;
@@ -50,6 +56,7 @@ CASE
 END;
 
 -- Near the threshold: |D - delta| below `floor` on the side where DPPO could drop the token.
+-- `floor` is the noise floor: the largest q99 of TV between two scorings of OLD, at least 1e-4.
 CREATE MACRO _near(divergence, log_ratio, advantage, delta_low, delta_high, floor) AS
 coalesce(
     (advantage > 0 AND log_ratio > 0 AND abs(divergence - delta_high) < floor)
@@ -125,18 +132,24 @@ CREATE MACRO _logit(logp) AS logp - ln(greatest(1 - exp(least(logp, 0)), 1e-12))
 CREATE MACRO _kl_binary(p, q) AS
     p * ln(p / q) + (1 - p) * ln((1 - p) / (1 - q));
 
--- The counted tokens with both methods' decisions under any thresholds. near_*: within 1e-3 of the ratio bound,
--- within 1e-4 of delta, on the side where the method could drop the token.
+-- The noise floor of an analysis: q99 of |difference| between two scorings of OLD, the worst step's. At least 1e-4 in
+-- divergence and 1e-3 in log ratio.
+CREATE MACRO _floor(analysis_) AS (
+    SELECT {'tv': greatest(1e-4, max(q99_tv)), 'log_ratio': greatest(1e-3, max(q99_abs_logp))}
+    FROM noise_floor WHERE analysis = analysis_);
+
+-- The counted tokens with both methods' decisions under any thresholds. near_*: within the noise floor of the ratio
+-- bound, or of delta, on the side where the method could drop the token.
 CREATE MACRO _decided(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_,
     delta_high_, weight_cap_) AS TABLE
 SELECT *, _cell(ppo, dppo, advantage) AS cell, sign(advantage)::TINYINT AS sign,
     least(exp(log_ratio), coalesce(weight_cap_, 'infinity'::DOUBLE)) * abs(advantage) AS weight,
-    coalesce((advantage > 0 AND abs(exp(log_ratio) - (1 + eps_high_)) < 1e-3)
-        OR (advantage < 0 AND abs(exp(log_ratio) - (1 - eps_low_)) < 1e-3), false) AS near_ppo,
-    _near(divergence, log_ratio, advantage, delta_low_, delta_high_, 1e-4) AS near_dppo
+    coalesce((advantage > 0 AND abs(exp(log_ratio) - (1 + eps_high_)) < floor.log_ratio)
+        OR (advantage < 0 AND abs(exp(log_ratio) - (1 - eps_low_)) < floor.log_ratio), false) AS near_ppo,
+    _near(divergence, log_ratio, advantage, delta_low_, delta_high_, floor.tv) AS near_dppo
 FROM (
     SELECT *, keep_ppo(log_ratio, advantage, eps_low_, eps_high_, dual_clip_) AS ppo,
-        keep_dppo(divergence, log_ratio, advantage, delta_low_, delta_high_) AS dppo
+        keep_dppo(divergence, log_ratio, advantage, delta_low_, delta_high_) AS dppo, _floor(analysis_) AS floor
     FROM (SELECT t.*, _divergence(divergence_, t) AS divergence FROM _paired(analysis_, anchor_, evaluated_at_) t
         WHERE counted));
 

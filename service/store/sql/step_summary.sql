@@ -17,8 +17,10 @@ SELECT t.analysis, t.step, sign(t.advantage)::TINYINT AS sign,
     CASE WHEN count(t.keep_dppo_topk_kl) > 0 THEN count(*) FILTER (NOT t.keep_dppo_topk_kl) END,
     CASE WHEN count(t.keep_dppo_exact_tv) > 0 THEN count(*) FILTER (NOT t.keep_dppo_exact_tv) END,
     CASE WHEN count(t.keep_dppo_exact_kl) > 0 THEN count(*) FILTER (NOT t.keep_dppo_exact_kl) END,
-    count(*) FILTER (_near(t.tv_binary, t.log_ratio, t.advantage, a.delta_tv_low, a.delta_tv_high, 1e-4))
+    count(*) FILTER (_near(t.tv_binary, t.log_ratio, t.advantage, a.delta_tv_low, a.delta_tv_high,
+        greatest(1e-4, f.q99_tv)))
         AS n_near_threshold
 FROM lens.tokens t JOIN lens.analyses a USING (analysis)
+LEFT JOIN lens.noise_floor f ON f.analysis = t.analysis AND f.step = t.step
 WHERE t.analysis = $analysis AND t.step = $step
 GROUP BY t.analysis, t.step, sign(t.advantage);

@@ -121,6 +121,12 @@ SELECT logged.step, n_rollouts, mean_reward, mean_length, summary.* EXCLUDE (ste
 FROM logged LEFT JOIN summary ON summary.step = logged.step LEFT JOIN analyses a ON a.analysis = $analysis
 ORDER BY logged.step;
 
+-- name: noise_floor
+SELECT * FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
+
+-- name: method_agreement
+SELECT * FROM method_agreement WHERE analysis = $analysis ORDER BY method, other;
+
 -- name: step_summary
 SELECT * FROM step_summary WHERE analysis = $analysis ORDER BY step, sign NULLS LAST;
 

@@ -1,0 +1,23 @@
+"""What is measured over a whole analysis: rows that the worker writes and the store keeps under the analysis."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+__all__ = ["MEASURES"]
+
+_counts = ("n", "n_both_keep", "n_only_method_drops", "n_only_other_drops", "n_both_drop")
+_shares = ("agreement", "kappa", "drop_rate_negative", "drop_rate_positive")
+
+MEASURES: dict[str, pa.Schema] = {
+    "method_agreement": pa.schema(
+        [
+            pa.field("method", pa.string(), nullable=False),
+            pa.field("other", pa.string(), nullable=False),
+            *(pa.field(name, pa.uint64(), nullable=False) for name in _counts),
+            *(pa.field(name, pa.float64()) for name in _shares),
+            pa.field("reason", pa.string()),  # why the method could not be evaluated; null: it was
+        ]
+    )
+}
+"""Table name → columns, without `analysis`."""
