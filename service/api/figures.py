@@ -44,6 +44,7 @@ def _plane(y: Literal["ratio", "divergence"]) -> Draw:
             "limit": MAX_POINTS,
         }
         (clipped,) = lens.table("clipped", at).to_pylist()
+        (noise,) = lens.table("noise", at).to_pylist()
         frame = planes.Frame(
             y=y,
             x_limit=X_LIMIT,
@@ -60,6 +61,7 @@ def _plane(y: Literal["ratio", "divergence"]) -> Draw:
             sign=parameters["sign"],
             clipped=clipped,
             max_points=MAX_POINTS,
+            noise=noise["log_ratio" if y == "ratio" else parameters["divergence"].rpartition("_")[2]],
         )
         return planes.plane(
             lens.table("plane", at), lens.table("dropped", at), lens.table("boundaries", at), frame, theme
@@ -76,7 +78,8 @@ def _timeline(name: str) -> Draw:
 
 
 def _strip(lens: Lens, parameters: Parameters, theme: Theme) -> go.Figure:
-    return strip(lens.table("tokens", parameters), parameters, theme)
+    (noise,) = lens.table("noise", parameters).to_pylist()
+    return strip(lens.table("tokens", parameters), {**parameters, "noise": noise}, theme)
 
 
 RUN_FIGURES: dict[str, Draw] = {f"timeline_{name}": _timeline(name) for name in timeline.FIGURES}

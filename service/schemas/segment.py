@@ -39,7 +39,8 @@ _float32 = [
     "entropy_new",
     "grad_norm_new",
     "noise_logp",  # |difference of log pi_old(a)| between two scorings of OLD in different batch layouts
-    "noise_tv",  # exact TV between them; both null where a token was not scored twice
+    "noise_tv",  # exact TV between them
+    "noise_kl",  # exact KL between them; all three null where a token was not scored twice
 ]
 
 SEGMENT_SCHEMA = pa.schema(

@@ -96,7 +96,7 @@ def tokens_of(segment: pa.Table, evaluated_at: str) -> TokenArrays:
 def _codes(names: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
     """0, 1, … in order of first appearance."""
     codes = names.combine_chunks().dictionary_encode().indices.cast(pa.int64())
-    return np.asarray(codes.to_numpy(zero_copy_only=False))
+    return np.array(codes.to_numpy(zero_copy_only=False))  # a copy: torch wants to own it
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from web.figures.axes import divergence_axis, logit_axis, ratio_axis
 from web.figures.boundaries import add_boundaries
-from web.figures.theme import MARKS, Theme, empty, layout
+from web.figures.theme import MARKS, Theme, empty, layout, noise_band
 from web.numbers import count, number, signed
 from web.text import label
 from web.words import DIVERGENCES, SIGNS, cell_name, symbols
@@ -33,7 +33,7 @@ class Frame:
 
     x runs over logit(p) in ±x_limit, y over ln r or log₁₀ D in [y_low, y_high]. `n` tokens are drawn; `clipped` of
     them, by side (left, right, below, above), lie beyond the axes and are drawn at their edge. At most `max_points`
-    dropped tokens are marked.
+    dropped tokens are marked. `noise`: the noise floor in ln r or D, drawn as a band.
     """
 
     y: Literal["ratio", "divergence"]
@@ -51,6 +51,7 @@ class Frame:
     sign: int | None
     clipped: Mapping[str, int] = field(default_factory=dict)
     max_points: int | None = None
+    noise: float | None = None
 
 
 def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Frame, theme: Theme) -> go.Figure:
@@ -71,6 +72,9 @@ def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Fra
     else:
         title = f"{DIVERGENCES[frame.divergence]}, {anchor} → {policy}"
         figure.update_yaxes(**divergence_axis(frame.y_low, frame.y_high, title))
+    if frame.noise:
+        low, high = (-frame.noise, frame.noise) if frame.y == "ratio" else (frame.y_low, math.log(frame.noise) / LN10)
+        noise_band(figure, max(low, frame.y_low), min(high, frame.y_high), theme)
     figure.add_trace(_density(density, frame, theme))
     add_boundaries(figure, boundaries, frame, theme)
     for cell in MARKS:
@@ -182,4 +186,7 @@ def _coverage(frame: Frame, marked: int) -> str:
     beyond = [f"{count(n)} {side}" for side, n in frame.clipped.items() if n]
     if beyond:
         lines.append(f"drawn at the edges: {', '.join(beyond)}")
+    if frame.noise is not None:
+        what = "|ln r|" if frame.y == "ratio" else DIVERGENCES[frame.divergence].split()[-1]
+        lines.append(f"noise floor (grey band): {what} ≤ {number(frame.noise)} on 99 % of tokens scored twice")
     return "<br>".join(lines)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from web.figures.axes import divergence_axis, ratio_axis
-from web.figures.theme import MARKS, Theme, empty, layout
+from web.figures.theme import MARKS, Theme, empty, layout, noise_band
 from web.numbers import number, plain
 from web.text import label
 from web.words import DIVERGENCES, cell_name, symbols
@@ -23,7 +23,8 @@ def strip(tokens: pa.Table, at: dict[str, Any], theme: Theme) -> go.Figure:
     """log r (upper) and D (lower) by position (arXiv:2602.04879 Eq. 10, 12).
 
     tokens: position, token, token_id, log_ratio, divergence, advantage, cell. `at` holds the view: divergence, anchor,
-    evaluated_at, eps_low, eps_high, delta_low, delta_high. A point's `customdata` is its position.
+    evaluated_at, eps_low, eps_high, delta_low, delta_high, and `noise`, its noise floor (log_ratio, tv, kl). A point's
+    `customdata` is its position.
     """
     rows = [row for row in tokens.to_pylist() if row["log_ratio"] is not None]
     if not rows:
@@ -41,6 +42,11 @@ def strip(tokens: pa.Table, at: dict[str, Any], theme: Theme) -> go.Figure:
         yaxis2=divergence_axis(low, high, DIVERGENCES[at["divergence"]]),
         xaxis={"title.text": "position in the response", "range": [-1, rows[-1]["position"] + 1], "anchor": "y2"},
     )
+    noise = at.get("noise") or {}
+    if noise.get("log_ratio"):
+        noise_band(figure, -min(noise["log_ratio"], reach), min(noise["log_ratio"], reach), theme)
+    if noise.get(kind := at["divergence"].rpartition("_")[2]):
+        noise_band(figure, low, min(math.log10(noise[kind]), high), theme, "y2")
     for cell in ("both_keep", "no_gradient", "unknown", *MARKS):
         of_cell = [row for row in rows if row["cell"] == cell]
         figure.add_trace(_dots(of_cell, "y", at, theme, cell))

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-__all__ = ["MARKS", "THEMES", "Mark", "Theme", "css", "empty", "layout", "theme_of"]
+__all__ = ["MARKS", "THEMES", "Mark", "Theme", "css", "empty", "layout", "noise_band", "theme_of"]
 
 SANS = 'Inter, "Helvetica Neue", "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif'
 
@@ -152,3 +152,23 @@ def empty(theme: Theme, message: str) -> go.Figure:
         text=message, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 13, "color": theme.muted}
     )
     return figure
+
+
+def noise_band(figure: go.Figure, low: float, high: float, theme: Theme, yref: str = "y") -> None:
+    """Shade [low, high] of an axis: what scoring one policy twice already shows. Nothing where it has no height."""
+    if high <= low:
+        return
+    figure.add_shape(
+        type="rect",
+        name="noise floor",
+        x0=0,
+        x1=1,
+        xref="paper",
+        y0=low,
+        y1=high,
+        yref=yref,
+        layer="below",
+        line={"width": 0},
+        fillcolor=theme.rule,
+        opacity=0.55,
+    )

@@ -1,7 +1,7 @@
 """Small multiples over training steps (arXiv:2602.04879 Fig. 3 and Fig. 5–7), one factory each.
 
 Every factory takes the `timeline` table: step, mean_reward, mean_abs_dp, min_dp, max_dp, mean_entropy_old,
-ppo_positive, ppo_negative, binary_tv_positive, binary_tv_negative, anchor, evaluated_at. A null is a gap.
+ppo_positive, ppo_negative, binary_tv_positive, binary_tv_negative, noise_tv, anchor, evaluated_at. A null is a gap.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def drift(table: pa.Table, theme: Theme) -> go.Figure:
     """Mean |π − anchor| of the sampled tokens per step (Fig. 3, left; claim C2)."""
     anchor, policy = _pair(table)
     series = Series("mean_abs_dp", f"mean |{policy} − {anchor}|", "ink")
-    return _lines(table, [series], theme, rangemode="tozero")
+    return _with_noise(_lines(table, [series], theme, rangemode="tozero"), table, theme, two_sided=False)
 
 
 def extremes(table: pa.Table, theme: Theme) -> go.Figure:
@@ -50,7 +50,7 @@ def extremes(table: pa.Table, theme: Theme) -> go.Figure:
     figure = _lines(table, lines, theme, range=[-reach, reach])
     if figure.data:
         figure.add_hline(y=0, line={"color": theme.rule, "width": 1}, layer="below")
-    return figure
+    return _with_noise(figure, table, theme, two_sided=True)
 
 
 def masks(table: pa.Table, theme: Theme, sign: str) -> go.Figure:
@@ -126,6 +126,30 @@ def _lines(table: pa.Table, lines: Sequence[Series], theme: Theme, **axis: Any) 
     if len(steps) <= 8:
         figure.update_xaxes(tickvals=steps)
     figure.update_yaxes(nticks=5, **axis)
+    return figure
+
+
+def _with_noise(figure: go.Figure, table: pa.Table, theme: Theme, *, two_sided: bool) -> go.Figure:
+    """Shade what is below the step's noise floor (q99 of TV between two scorings of OLD)."""
+    floor = [(step, v) for step, v in zip(_column(table, "step"), _column(table, "noise_tv"), strict=False) if v]
+    if not figure.data or not floor:
+        return figure
+    steps, tops = [step for step, _ in floor], [value for _, value in floor]
+    bottoms = [-value for value in tops] if two_sided else [0.0] * len(tops)
+    band = go.Scatter(
+        x=[*steps, *reversed(steps)],
+        y=[*tops, *reversed(bottoms)],
+        fill="toself",
+        mode="lines",
+        line={"width": 0},
+        fillcolor=theme.rule,
+        opacity=0.55,
+        name="noise floor",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.add_trace(band)
+    figure.data = (figure.data[-1], *figure.data[:-1])  # behind the lines
     return figure
 
 

@@ -23,6 +23,7 @@ router = APIRouter()
 
 Row = dict[str, Any]
 ROLLOUTS = 20
+NEAR_RATIO, NEAR_DIVERGENCE = 1e-3, 1e-4  # the least that counts as near, as in the macro _floor of the contract
 
 
 @router.get("/analyses/{analysis}")
@@ -55,6 +56,7 @@ def _model(services: Services, analysis: str, view: View) -> Row:
     return {
         **about(row, steps, view, at, known),
         **cell_table(cells, at["evaluated_at"]),
+        **_noise(lens.table("noise", at).to_pylist()[0], at),
         "live": url("analyses", analysis, "live"),
         "path": url("analyses", analysis),
         "figures": {
@@ -117,6 +119,22 @@ def about(row: Row, steps: list[Row], view: View, at: Row, known: dict[str, int]
             else f"scored in {row['dtype']}, top-K with K = {row['top_k']} ({row['topk_mode']})"
         ),
         "weight": "C = ∞" if at["weight_cap"] is None else f"C = {plain(at['weight_cap'])}",
+    }
+
+
+def _noise(noise: Row, at: Row) -> Row:
+    """What scoring OLD twice already shows, how near a threshold is near, and whether masks can be decided at all."""
+    smallest = min(at["delta_low"], at["delta_high"])
+    undecided = noise["tv"] is not None and noise["tv"] > smallest / 3
+    return {
+        "near_epsilon": f"± {number(max(NEAR_RATIO, noise['log_ratio'] or 0))}",
+        "near_delta": f"± {number(max(NEAR_DIVERGENCE, noise['tv'] or 0))}",
+        "noise": "noise floor not measured"
+        if noise["tv"] is None
+        else f"noise floor, OLD scored twice in other batches: 99 % of {count(noise['n'])} tokens within "
+        f"{number(noise['log_ratio'])} nats and TV {number(noise['tv'])}",
+        "undecided": undecided,
+        "undecided_why": f"TV {number(noise['tv'])} against δ = {plain(smallest)}" if undecided else "",
     }
 
 

@@ -60,7 +60,8 @@ CREATE TABLE step_summary (
 CREATE TABLE noise_floor (
     scoring VARCHAR PRIMARY KEY, n UBIGINT NOT NULL,
     q50_abs_logp DOUBLE, q90_abs_logp DOUBLE, q99_abs_logp DOUBLE, max_abs_logp DOUBLE,
-    q50_tv DOUBLE, q90_tv DOUBLE, q99_tv DOUBLE, max_tv DOUBLE
+    q50_tv DOUBLE, q90_tv DOUBLE, q99_tv DOUBLE, max_tv DOUBLE,
+    q50_kl DOUBLE, q90_kl DOUBLE, q99_kl DOUBLE, max_kl DOUBLE
 );
 -- What the worker measures once all steps of an analysis are scored.
 CREATE TABLE method_agreement (

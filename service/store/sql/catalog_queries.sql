@@ -77,7 +77,9 @@ SELECT $scoring, count(noise_tv),
     quantile_cont(noise_logp::DOUBLE, 0.5), quantile_cont(noise_logp::DOUBLE, 0.9),
     quantile_cont(noise_logp::DOUBLE, 0.99), max(noise_logp::DOUBLE),
     quantile_cont(noise_tv::DOUBLE, 0.5), quantile_cont(noise_tv::DOUBLE, 0.9),
-    quantile_cont(noise_tv::DOUBLE, 0.99), max(noise_tv::DOUBLE)
+    quantile_cont(noise_tv::DOUBLE, 0.99), max(noise_tv::DOUBLE),
+    quantile_cont(noise_kl::DOUBLE, 0.5), quantile_cont(noise_kl::DOUBLE, 0.9),
+    quantile_cont(noise_kl::DOUBLE, 0.99), max(noise_kl::DOUBLE)
 FROM read_parquet($segment);
 
 -- name: delete_noise_floor

@@ -154,6 +154,10 @@ COMMENT ON COLUMN noise_floor.q50_tv IS 'Median exact TV between the two scoring
 COMMENT ON COLUMN noise_floor.q90_tv IS '90 % quantile';
 COMMENT ON COLUMN noise_floor.q99_tv IS '99 % quantile: smaller differences cannot be told from noise';
 COMMENT ON COLUMN noise_floor.max_tv IS 'Largest';
+COMMENT ON COLUMN noise_floor.q50_kl IS 'Median exact KL between the two scorings, nats';
+COMMENT ON COLUMN noise_floor.q90_kl IS '90 % quantile';
+COMMENT ON COLUMN noise_floor.q99_kl IS '99 % quantile';
+COMMENT ON COLUMN noise_floor.max_kl IS 'Largest';
 
 COMMENT ON TABLE method_agreement IS 'How often two methods decide alike on the tokens with A <> 0 where both are known; one row per analysis and ordered pair of methods.';
 COMMENT ON COLUMN method_agreement.analysis IS 'Id';

@@ -117,9 +117,16 @@ summary AS (
         max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = 1) AS binary_kl_positive,
         max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = -1) AS binary_kl_negative
     FROM step_summary WHERE analysis = $analysis GROUP BY step)
-SELECT logged.step, n_rollouts, mean_reward, mean_length, summary.* EXCLUDE (step), a.anchor, a.evaluated_at
+SELECT logged.step, n_rollouts, mean_reward, mean_length, summary.* EXCLUDE (step), f.q99_tv AS noise_tv,
+    a.anchor, a.evaluated_at
 FROM logged LEFT JOIN summary ON summary.step = logged.step LEFT JOIN analyses a ON a.analysis = $analysis
+LEFT JOIN noise_floor f ON f.analysis = $analysis AND f.step = logged.step
 ORDER BY logged.step;
+
+-- name: noise
+-- The noise floor of what a view shows: the worst step's 99 % quantiles. NULL where nothing was scored twice.
+SELECT coalesce(sum(n), 0)::BIGINT AS n, max(q99_abs_logp) AS log_ratio, max(q99_tv) AS tv, max(q99_kl) AS kl
+FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step = $step);
 
 -- name: noise_floor
 SELECT * FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
