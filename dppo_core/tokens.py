@@ -178,10 +178,17 @@ class TokenArrays:
         return torch.bincount(self.sequence, minlength=self.n_sequences)
 
     def before(self, values: Tensor) -> Tensor:
-        """[N]: Σ of `values` over the earlier tokens of the same response."""
-        total = torch.cumsum(values.double(), 0) - values.double()
-        first = self.positions() == 0
-        return total - total[first][torch.cumsum(first.long(), 0) - 1]
+        """[N]: Σ of `values` over the earlier tokens of the same response; NaN after a NaN, in that response only."""
+        values, first = values.double(), self.positions() == 0
+        response = torch.cumsum(first.long(), 0) - 1
+
+        def earlier(terms: Tensor) -> Tensor:
+            total = torch.cumsum(terms, 0).roll(1) * (torch.arange(len(terms), device=terms.device) > 0)
+            return total - total[first][response]
+
+        # one cumulative sum runs through every response, so a NaN must not enter it
+        unknown = earlier(values.isnan().double()) > 0
+        return earlier(values.masked_fill(values.isnan(), 0.0)).masked_fill(unknown, torch.nan)
 
     def with_statistics(self, **statistics: Tensor) -> TokenArrays:
         """The same tokens with more stored statistics."""
