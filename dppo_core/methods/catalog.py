@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dppo_core.methods import clipping
+from dppo_core.methods import clipping, dppo, dppo_variations, mismatch, weighting
 from dppo_core.methods.registry import METHODS
 
 __all__ = ["METHODS", "PRESETS", "Thresholds"]
 
-FAMILIES = (clipping,)
+FAMILIES = (clipping, dppo, dppo_variations, weighting, mismatch)
 """The modules whose import registers the methods."""
 
 

@@ -50,7 +50,11 @@ Function = Callable[..., "Tensor | tuple[Tensor, Tensor]"]
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method. `variants` are parameter sets under the names of the frameworks that use them."""
+    """A registered method. `variants` are parameter sets under the names of the frameworks that use them.
+
+    `needs`: the inputs under its default parameters. Where other parameters read other inputs, `needs_of` gives them
+    from all parameters by name; ask `inputs`.
+    """
 
     name: str
     title: str
@@ -62,6 +66,13 @@ class Method:
     parameters: Mapping[str, Parameter]
     variants: Mapping[str, Mapping[str, Parameter]]
     function: Function = field(repr=False, compare=False)
+    needs_of: Callable[..., tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
+
+    def inputs(self, variant: str | None = None, **parameters: Parameter) -> tuple[str, ...]:
+        """The inputs that it needs under a variant's parameters and those given. KeyError for an unknown variant."""
+        if self.needs_of is None:
+            return self.needs
+        return self.needs_of(**{**self.parameters, **self._chosen(variant, parameters)})
 
     def __call__(self, tokens: TokenArrays, variant: str | None = None, **parameters: Parameter) -> Coefficients:
         """Evaluate on `tokens` under a variant's parameters and those given, which win.
@@ -69,18 +80,22 @@ class Method:
         Raises `Unavailable` where an input is missing, KeyError for an unknown variant, TypeError for an unknown
         parameter.
         """
-        for need in self.needs:
+        chosen = self._chosen(variant, parameters)
+        needs = self.inputs(variant, **parameters)
+        for need in needs:
             reason = tokens.missing(need)
             if reason is not None:
                 raise Unavailable(f"{self.name}: {reason}")
-        chosen = {**(self.variants[variant] if variant else {}), **parameters}
         found = self.function(tokens, **chosen)
         coef, keep = found if isinstance(found, tuple) else (found, None)
         advantage = tokens.advantage
         if keep is None:
             keep = (coef * advantage > 0) | (advantage == 0)
-        known = tokens.known(self.needs, self.level) & ~coef.isnan()
+        known = tokens.known(needs, self.level) & ~coef.isnan()
         return Coefficients(coef.masked_fill(~known, float("nan")), keep & known, known)
+
+    def _chosen(self, variant: str | None, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+        return {**(self.variants[variant] if variant else {}), **parameters}
 
     def document(self) -> dict[str, object]:
         """What a reader must know about it, as plain values: the document of `GET /api/v1/methods`."""
@@ -106,11 +121,12 @@ def method(
     *,
     source: str,
     status: Status,
-    needs: tuple[str, ...],
+    needs: tuple[str, ...] | Callable[..., tuple[str, ...]],
     level: Level = "token",
     variants: Mapping[str, Mapping[str, Parameter]] | None = None,
 ) -> Callable[[Function], Function]:
-    """Register a function as a method. `needs` names the inputs of `TokenArrays` that it reads (`INPUTS` there).
+    """Register a function as a method. `needs` names the inputs of `TokenArrays` that it reads (`INPUTS` there), or is
+    a function from all its parameters, by name, to those names.
 
     The function takes the tokens and keyword-only parameters, and returns coef [N] float64; or (coef, keep) where
     keep is not the sign of coef·A.
@@ -131,8 +147,10 @@ def method(
         rule = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
         if not rule:
             raise ValueError(f"method {name!r} needs a docstring: its first paragraph is its rule")
+        needs_of = needs if callable(needs) else None
+        default_needs = needs(**defaults) if callable(needs) else needs
         METHODS[name] = Method(
-            name, title, rule, source, status, level, needs, defaults, dict(variants or {}), function
+            name, title, rule, source, status, level, default_needs, defaults, dict(variants or {}), function, needs_of
         )
         return function
 
