@@ -31,7 +31,7 @@ router = APIRouter(tags=["analyses"])
 
 TABLES = (
     *("cells", "step_summary", "timeline", "rollouts", "dropped", "boundaries"),
-    *("noise_floor", "method_agreement"),
+    *("noise_floor", "method_agreement", "bounds"),
 )
 ViewQuery = Annotated[View, Query()]
 Format = Literal["json", "csv", "arrow", "parquet"]
@@ -87,7 +87,7 @@ def get_table(
     format: Format = "json",  # noqa: A002
 ) -> Response:
     """A table of an analysis under a view: cells, step_summary, timeline, rollouts, dropped, boundaries, noise_floor,
-    method_agreement."""
+    method_agreement, bounds."""
     if name not in TABLES:
         raise NotFound(f"there is no table {name!r}; there are {', '.join(TABLES)}")
     row = services.store.analyses.get(analysis)

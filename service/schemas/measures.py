@@ -18,6 +18,20 @@ MEASURES: dict[str, pa.Schema] = {
             *(pa.field(name, pa.float64()) for name in _shares),
             pa.field("reason", pa.string()),  # why the method could not be evaluated; null: it was
         ]
-    )
+    ),
+    "bounds": pa.schema(
+        [
+            pa.field("step", pa.uint32(), nullable=False),
+            *(pa.field(name, pa.uint64(), nullable=False) for name in ("responses", "left_out", "horizon")),
+            *(
+                pa.field(name, pa.float64())
+                for name in ("mean_reward", "reward_min", "xi", "first_order", "correction")
+            ),
+            pa.field("tv_source", pa.string(), nullable=False),
+            *(pa.field(name, pa.float64()) for name in ("tv_sum", "tv_max", "eq7", "eq8", "eq8_ceiling")),
+            pa.field("eq8_vacuous", pa.bool_()),
+            pa.field("mean_abs_log_mismatch", pa.float64()),
+        ]
+    ),
 }
 """Table name → columns, without `analysis`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from dppo_core.bounds import lower_bounds
+from dppo_core.intervals import TVInterval
 from dppo_core.methods.catalog import METHODS
 from dppo_core.methods.registry import Method, Unavailable
 from dppo_core.tokens import TokenArrays
@@ -21,7 +24,7 @@ from service.process import Emit, Message
 from service.schemas.measures import MEASURES
 from service.schemas.segment import PAIRS
 
-__all__ = ["Agreement", "measure", "tokens_of"]
+__all__ = ["Agreement", "bounds_of", "measure", "tokens_of"]
 
 CHUNK = 1 << 16  # tokens a matrix product, so that float32 counts are exact
 
@@ -45,13 +48,15 @@ def measure(task: Message, emit: Emit) -> Message:
     The task: segments ([step, path] of each), evaluated_at, thresholds (those of the analysis, which the PPO and DPPO
     methods take; every other method has its own defaults), out.
     """
-    agreement = Agreement(list(METHODS.values()), task["thresholds"])
-    for _, path in task["segments"]:
-        agreement.add(tokens_of(pq.read_table(path, partitioning=None), task["evaluated_at"]))
+    agreement, bounds = Agreement(list(METHODS.values()), task["thresholds"]), []
+    for step, path in task["segments"]:
+        segment = pq.read_table(path, partitioning=None)
+        agreement.add(tokens_of(segment, task["evaluated_at"]))
+        bounds.append({"step": step, **bounds_of(segment)})
         emit({"event": "measured"})
     out = Path(task["out"])
     out.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("method_agreement", list(agreement.rows())),):
+    for name, rows in (("method_agreement", list(agreement.rows())), ("bounds", bounds)):
         pq.write_table(pa.Table.from_pylist(rows, schema=MEASURES[name]), out / f"{name}.parquet")
     return {"steps": len(task["segments"])}
 
@@ -91,6 +96,30 @@ def tokens_of(segment: pa.Table, evaluated_at: str) -> TokenArrays:
         reward=column("reward")[torch.from_numpy(first)],
         statistics=statistics,
     )
+
+
+def bounds_of(segment: pa.Table) -> dict[str, Any]:
+    """Theorem 3.1 and Eq. 7 and 8 of one step, old → new; null for what is not known.
+
+    From the exact TV where both checkpoints were scored, else from what the trainer's own log-probs certify.
+    """
+    tokens = tokens_of(segment, "end")
+    if tokens.missing("tv_exact_old") is None:
+        tv = TVInterval.exact(tokens.divergence("tv", "exact", "old"))
+    else:
+        tokens = tokens_of(segment, "logged")
+        tv = TVInterval.from_sampled(_given(tokens.logp_old), _given(tokens.logp_new))
+    mismatch = None if tokens.missing("logp_rollout") else tokens.log_mismatch
+    found = lower_bounds(tokens.log_ratio("old"), tokens.sequence, _given(tokens.reward), tv, log_mismatch=mismatch)
+    values = {field.name: getattr(found, field.name) for field in MEASURES["bounds"] if field.name != "step"}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
+def _given(values: Tensor | None) -> Tensor:
+    assert values is not None  # tokens_of sets it
+    return values
 
 
 def _codes(names: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:

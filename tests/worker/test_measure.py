@@ -16,7 +16,7 @@ from dppo_core.methods.registry import Method, Status, Unavailable
 from dppo_core.tokens import TokenArrays
 from service.schemas.measures import MEASURES
 from service.schemas.segment import SEGMENT_SCHEMA
-from service.worker.measure import Agreement, cohen_kappa, measure, tokens_of
+from service.worker.measure import Agreement, bounds_of, cohen_kappa, measure, tokens_of
 
 THRESHOLDS: dict[str, Any] = {
     "eps_low": 0.2,
@@ -166,3 +166,26 @@ def test_measure_writes_every_table(tmp_path: Path, evaluated_at: str) -> None:
     # r′ = exp(.25) > 1.28 drops the two tokens with A > 0 at the end; at the start r′ = 1; logged: nothing is known
     expected = {"end": (8, 1.0, 0.0), "start": (8, 0.0, 0.0), "logged": (0, None, None)}[evaluated_at]
     assert (row["n"], row["drop_rate_positive"], row["drop_rate_negative"]) == expected
+
+
+def test_bounds_of_a_step_by_hand() -> None:
+    found = bounds_of(segment(log_ratio__old_new=[math.log(2.0), None, math.log(0.5), math.log(2.0), math.log(2.0)]))
+    # rewards 1 and 0, so the second response adds nothing: R sum(r - 1) = 1 - 1/2, the product is 1, so L = Delta
+    assert (found["responses"], found["left_out"], found["horizon"], found["xi"]) == (2, 0, 2, 1.0)
+    assert found["first_order"] == pytest.approx(0.25)
+    assert found["correction"] == pytest.approx(0.25)
+    assert found["tv_sum"] == pytest.approx((0.75 + 0.1875) / 2)
+    assert found["tv_max"] == 0.5
+    assert found["eq7"] == pytest.approx(0.25 - 2 * 1 * 2 * 1 * 0.25)
+    assert found["eq8"] == pytest.approx(0.25 - 4 * 0.46875)
+    assert found["eq8_vacuous"] is True  # -1.625 is below -(1/2 - 0)
+    assert found["mean_abs_log_mismatch"] is None  # one token has no mu
+
+
+def test_bounds_from_the_trainer_s_own_log_probs() -> None:
+    columns = {name: [None] * 5 for name in ("logp_old", "logp_new", "tv_exact__old_new", "log_ratio__old_new")}
+    found = bounds_of(segment(**columns, log_ratio__logged_logged=[0.125, None, 0.0, 0.0, None]))
+    assert found["tv_source"] == "sampled"
+    assert (found["responses"], found["left_out"]) == (1, 1)  # sample a lacks an old_logprob
+    # TV <= 1 - min(P, Q): 1 - exp(-1.125) and 1 - exp(-2)
+    assert found["tv_sum"] == pytest.approx(2 - math.exp(-1.125) - math.exp(-2.0))

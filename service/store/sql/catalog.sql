@@ -70,3 +70,9 @@ CREATE TABLE method_agreement (
     n_both_drop UBIGINT NOT NULL, agreement DOUBLE, kappa DOUBLE, drop_rate_negative DOUBLE,
     drop_rate_positive DOUBLE, reason VARCHAR
 );
+CREATE TABLE bounds (
+    analysis VARCHAR NOT NULL, step UINTEGER NOT NULL, responses UBIGINT NOT NULL, left_out UBIGINT NOT NULL,
+    horizon UBIGINT NOT NULL, mean_reward DOUBLE, reward_min DOUBLE, xi DOUBLE, first_order DOUBLE,
+    correction DOUBLE, tv_source VARCHAR NOT NULL, tv_sum DOUBLE, tv_max DOUBLE, eq7 DOUBLE, eq8 DOUBLE,
+    eq8_ceiling DOUBLE, eq8_vacuous BOOLEAN, mean_abs_log_mismatch DOUBLE
+);

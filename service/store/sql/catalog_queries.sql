@@ -94,6 +94,12 @@ INSERT INTO method_agreement BY NAME SELECT $analysis AS analysis, * FROM read_p
 -- name: delete_method_agreement
 DELETE FROM method_agreement WHERE analysis = $analysis;
 
+-- name: keep_bounds
+INSERT INTO bounds BY NAME SELECT $analysis AS analysis, * FROM read_parquet($path);
+
+-- name: delete_bounds
+DELETE FROM bounds WHERE analysis = $analysis;
+
 -- name: orphan_scorings
 SELECT scoring FROM scorings WHERE run_id = $run_id
     AND scoring NOT IN (SELECT scoring FROM analysis_scorings);

@@ -174,5 +174,25 @@ COMMENT ON COLUMN method_agreement.drop_rate_negative IS 'Share that method drop
 COMMENT ON COLUMN method_agreement.drop_rate_positive IS 'The same for A > 0';
 COMMENT ON COLUMN method_agreement.reason IS 'Why method could not be evaluated; NULL: it was';
 
+COMMENT ON TABLE bounds IS 'What theory says of NEW against OLD, per step: Theorem 3.1 and the lower bounds of Eq. 7 and 8 on J(new) - J(old). None certifies an improvement.';
+COMMENT ON COLUMN bounds.analysis IS 'Id';
+COMMENT ON COLUMN bounds.step IS 'Training step';
+COMMENT ON COLUMN bounds.responses IS 'Responses whose tokens and reward are all known';
+COMMENT ON COLUMN bounds.left_out IS 'Responses left out because something of them is not known';
+COMMENT ON COLUMN bounds.horizon IS 'T: tokens of the longest response';
+COMMENT ON COLUMN bounds.mean_reward IS 'J(old) as seen';
+COMMENT ON COLUMN bounds.reward_min IS 'Smallest reward seen';
+COMMENT ON COLUMN bounds.xi IS 'xi = max |R|';
+COMMENT ON COLUMN bounds.first_order IS 'L = mean of R sum(r - 1), the first-order term';
+COMMENT ON COLUMN bounds.correction IS 'Delta; J(new) - J(old) = first_order - correction where the log was sampled from OLD';
+COMMENT ON COLUMN bounds.tv_source IS 'exact, or what certifies its upper bound: sampled';
+COMMENT ON COLUMN bounds.tv_sum IS 'Mean over responses of the sum of TV over tokens';
+COMMENT ON COLUMN bounds.tv_max IS 'Largest TV seen, below the supremum over all states';
+COMMENT ON COLUMN bounds.eq7 IS 'first_order - 2 xi T (T - 1) tv_max^2: optimistic, not certified';
+COMMENT ON COLUMN bounds.eq8 IS 'first_order - 4 xi tv_sum: limits a loss, never shows a gain';
+COMMENT ON COLUMN bounds.eq8_ceiling IS '-2 xi tv_sum, which eq8 does not exceed but for the sampling error of first_order';
+COMMENT ON COLUMN bounds.eq8_vacuous IS 'eq8 says no more than that rewards have a minimum';
+COMMENT ON COLUMN bounds.mean_abs_log_mismatch IS 'Mean over responses of sum |log rho|; the bounds are exact only where it is 0';
+
 COMMENT ON MACRO keep_ppo IS 'PPO mask of log_ratio, advantage, eps_low, eps_high, dual_clip := NULL; NULL in, NULL out';
 COMMENT ON MACRO keep_dppo IS 'DPPO mask (Eq. 12) of divergence, log_ratio, advantage, delta_low, delta_high; NULL in, NULL out';

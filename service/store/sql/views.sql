@@ -134,6 +134,9 @@ SELECT * FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step 
 -- name: method_agreement
 SELECT * FROM method_agreement WHERE analysis = $analysis ORDER BY method, other;
 
+-- name: bounds
+SELECT * FROM bounds WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
+
 -- name: step_summary
 SELECT * FROM step_summary WHERE analysis = $analysis ORDER BY step, sign NULLS LAST;
 
