@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dppo_core.methods import clipping, dppo, dppo_variations, mismatch, weighting
+from dppo_core.methods import (
+    bounded,
+    clipping,
+    dppo,
+    dppo_variations,
+    mismatch,
+    prompts,
+    sequence_masks,
+    sequence_mismatch,
+    sequences,
+    weighting,
+)
 from dppo_core.methods.registry import METHODS
 
 __all__ = ["METHODS", "PRESETS", "Thresholds"]
 
-FAMILIES = (clipping, dppo, dppo_variations, weighting, mismatch)
+FAMILIES = (
+    clipping,
+    dppo,
+    dppo_variations,
+    weighting,
+    mismatch,
+    sequences,
+    sequence_mismatch,
+    sequence_masks,
+    prompts,
+    bounded,
+)
 """The modules whose import registers the methods."""
 
 

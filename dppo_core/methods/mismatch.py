@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dppo_core.tokens import TokenArrays
 
-__all__: list[str] = []
+__all__ = ["corrected", "needs_of_mode"]
 
 _MODES = ("decoupled", "bypass-ppo-clip", "bypass-reinforce")
 _VERL: dict[str, Parameter] = {"eps_low": 0.2, "eps_high": 0.2, "dual_clip": 3.0}
@@ -36,11 +36,11 @@ Statistic = Callable[["Tensor"], "Tensor"]
 """From log s [N]."""
 
 
-def _needs(mode: Parameter, **_: Parameter) -> tuple[str, ...]:
+def needs_of_mode(mode: Parameter, **_: Parameter) -> tuple[str, ...]:
     return ("logp_rollout", "logp_old", "logp_new") if mode == "decoupled" else ("logp_rollout", "logp_new")
 
 
-def _corrected(
+def corrected(
     tokens: TokenArrays,
     mode: str,
     clip: tuple[float, float, float | None],
@@ -73,7 +73,7 @@ def _log(bound: float | None) -> float:
     "IcePop",
     source="arXiv:2510.18855; slime `icepop_function`; verl `rollout_is_threshold`",
     status="read",
-    needs=_needs,
+    needs=needs_of_mode,
     variants={
         "verl": _VERL,
         "verl-bypass-reinforce": _REINFORCE,
@@ -99,7 +99,7 @@ def icepop(
     if mode == "bypass-ppo-clip":
         raise ValueError("IcePop is an IS weight, which bypass-ppo-clip does not apply: that is ppo_rollout")
     low, high = _log(lower), _log(upper)
-    return _corrected(
+    return corrected(
         tokens,
         mode,
         (eps_low, eps_high, dual_clip),
@@ -113,7 +113,7 @@ def icepop(
     "Token MIS, token rejection sampling",
     source="verl `compute_rollout_rejection_mask`; SkyRL `compute_token_mask`; AReaL `apply_rejection_sampling`",
     status="read",
-    needs=_needs,
+    needs=needs_of_mode,
     variants={
         "verl": _VERL,  # rollout_rs token_k1, rollout_rs_threshold "0.5_2.0"
         "verl-k2": {"statistic": "k2", **_VERL},
@@ -162,7 +162,7 @@ def token_mis(
     if statistic not in statistics:
         raise ValueError(f"statistic is {statistic!r}, not one of: {', '.join(statistics)}")
     weigh: Statistic | None = (lambda log_s: truncated_ratio(log_s, rho_cap)) if importance == "ratio" else None
-    return _corrected(tokens, mode, (eps_low, eps_high, dual_clip), statistics[statistic], weigh)
+    return corrected(tokens, mode, (eps_low, eps_high, dual_clip), statistics[statistic], weigh)
 
 
 @method(
@@ -170,7 +170,7 @@ def token_mis(
     "Token TIS, truncated importance sampling of the mismatch",
     source="verl `compute_rollout_correction_weights`; slime `vanilla_tis_function`",
     status="read",
-    needs=_needs,
+    needs=needs_of_mode,
     variants={
         "verl": _VERL,
         "verl-bypass": _BYPASS,
@@ -195,6 +195,6 @@ def token_tis(
 ) -> tuple[Tensor, Tensor]:
     """PPO on r′; coef = keep·r′·clip(ρ, floor, C)·A. Mode `bypass-ppo-clip`: PPO on r and no IS weight, keep·r·A;
     `bypass-reinforce`: clip(r, floor, C)·A, nothing dropped."""
-    return _corrected(
+    return corrected(
         tokens, mode, (eps_low, eps_high, dual_clip), None, lambda log_s: truncated_ratio(log_s, cap).clamp(min=floor)
     )
