@@ -191,6 +191,12 @@ def test_sapo_by_hand() -> None:
     assert value == pytest.approx(-2.0 + 2.831871, abs=1e-5)
 
 
+def test_sapo_of_an_infinite_ratio_is_closed() -> None:
+    coef, value = run(losses.sapo_loss, row(-0.1), row(-800.0), row(1.0))
+    assert coef == [0.0]
+    assert value == pytest.approx(-4.0)  # σ = 1
+
+
 def test_gspo_clips_a_response_as_a_whole() -> None:
     # log r′ = .3 and −.29: mean .005, s = 1.00501, beyond 1 + 4e-4: both dropped, though token 2 alone is below 1
     old = row(0.0, 0.0)
@@ -233,6 +239,17 @@ def test_cppo_spends_a_budget() -> None:
     # one token: w_1 = 1 (Eq. 9), so D = .17 > .15 drops
     coef, _ = run(losses.cppo_loss, torch.log(row(0.67)), torch.log(row(0.5)), row(1.0), **options)
     assert coef == [0.0]
+
+
+def test_cppo_calibrates_its_budget_on_the_response() -> None:
+    """16 tokens, w = 1, δ = .05: x, thirteen times .02, .034, .03. Rank .9·15 = 13.5 lies between .03 and .034 (x is
+    the largest): δ_b = .032. c_16 = .05 + 15·.032 − (x + .26 + .034) = .236 − x, so the last is kept iff x ≤ .206."""
+    for x, kept in ((0.2055, True), (0.2065, False)):
+        d = row(x, *[0.02] * 13, 0.034, 0.03)
+        options = {"delta": 0.05, "w_min": 1.0, "delta_b_min": 0.0, "delta_b_max": 1.0}
+        coef, _ = run(losses.cppo_loss, torch.log(0.5 + d), torch.log(0.5 + 0 * d), row(*[1.0] * 16), **options)
+        assert (coef[-1] != 0) == kept
+        assert coef[0] == 0
 
 
 def test_gbpo_target_by_hand() -> None:
