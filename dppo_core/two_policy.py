@@ -1,8 +1,8 @@
 """Every statistic of two policies in one pass over their logits, in memory that does not grow with the tokens.
 
-Rows of logits are produced a chunk at a time into preallocated buffers and worked on in place, a few rows at a time,
-so that a tile stays in cache. A few ids per row (both supports and the sampled token) are held in float64; everything
-else is summed directly, never taken as 1 − Σ. Definitions: arXiv:2602.04879 §4 and Eq. 11–16.
+Rows of logits are produced a chunk at a time into preallocated buffers. A few ids per row (both supports and the
+sampled token) are held in float64, once for the whole chunk; everything else is summed directly (`_rest`), in place
+and a few rows at a time, never taken as 1 − Σ. Definitions: arXiv:2602.04879 §4 and Eq. 11–16.
 
 Accuracy against float64 on real logits: TV 1e-8, KL 1e-7; on extreme ones (±60, policies that differ only on the
 top-K) TV 1e-7, KL 1e-6·max(1, KL).
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dppo_core._rest import FILL, FLOOR, Scratch
 from dppo_core.divergence import abs_difference, binary_kl, binary_tv, kl_term, topk_kl, topk_tv
 from dppo_core.topk import TopKMode, own_support, topk_ids
 
@@ -25,8 +26,6 @@ __all__ = ["LogitRows", "TwoPolicyScorer", "TwoPolicyStats", "rows_of"]
 LogitRows = Callable[[int, int, Tensor], None]
 """Writes the float32 logits of rows [start, stop) into the given [stop − start, V] buffer."""
 
-_FILL = -1e30  # stands for a held entry in the float32 buffers: exp() of it is 0
-_FLOOR = -1e29  # stands for a logit of −inf, so that no 0·inf appears
 _TILE_VALUES = 1 << 19  # a tile that stays in cache: 10 rows of 49k, all rows of a small vocabulary
 _TV_SLACK, _KL_SLACK = 1e-7, 1e-6
 
@@ -102,12 +101,11 @@ def rows_of(logits: Tensor) -> LogitRows:
 
 @dataclass(frozen=True)
 class _Side:
-    """One policy on a tile of R rows: held log-probs [R, M] and the log mass, entropy and so on of the rest [R]."""
+    """One policy on R rows: held log-probs [R, M] and the log mass, the entropy and the scale of the rest [R]."""
 
     logp_held: Tensor
     log_rest: Tensor
     entropy: Tensor
-    log_scale: Tensor  # log Z relative to the rest's largest logit: log π(v) = x(v) − log_scale for v in the rest
 
 
 class TwoPolicyScorer:
@@ -140,9 +138,7 @@ class TwoPolicyScorer:
         self.vocab_size, self.chunk_rows, self.tile_rows = vocab_size, chunk_rows, tile_rows
         self._old = torch.empty(chunk_rows, vocab_size, device=device)
         self._new = torch.empty(chunk_rows, vocab_size, device=device)
-        self._exp_old = torch.empty(tile_rows, vocab_size, device=device)
-        self._exp_new = torch.empty(tile_rows, vocab_size, device=device)
-        self._scratch = torch.empty(tile_rows, vocab_size, device=device)
+        self._scratch = Scratch(tile_rows, vocab_size, temperature, device)
 
     @torch.no_grad()
     def score(self, old: LogitRows, new: LogitRows, sampled: Tensor, support: Tensor | None = None) -> TwoPolicyStats:
@@ -159,47 +155,38 @@ class TwoPolicyScorer:
             x_CV, y_CV = self._old[: stop - start], self._new[: stop - start]
             old(start, stop, x_CV)
             new(start, stop, y_CV)
-            x_CV.clamp_(min=_FLOOR)
-            y_CV.clamp_(min=_FLOOR)
-            for row in range(0, stop - start, self.tile_rows):
-                rows = slice(row, min(row + self.tile_rows, stop - start))
-                at = slice(start + rows.start, start + rows.stop)
-                tile = self._tile(x_CV[rows], y_CV[rows], sampled[at], support[at], at)
-                for field in fields(TwoPolicyStats):
-                    getattr(stats, field.name)[at] = getattr(tile, field.name)
+            at = slice(start, stop)
+            chunk = self._chunk(x_CV, y_CV, sampled[at], support[at], at)
+            for field in fields(TwoPolicyStats):
+                getattr(stats, field.name)[at] = getattr(chunk, field.name)
         return stats
 
-    def _tile(self, x_RV: Tensor, y_RV: Tensor, sampled: Tensor, support: Tensor, at: slice) -> TwoPolicyStats:
-        rows = x_RV.shape[0]
-        topk = own_support(topk_ids(x_RV, self.top_k), sampled, self.topk_mode)
+    def _chunk(self, x_CV: Tensor, y_CV: Tensor, sampled: Tensor, support: Tensor, at: slice) -> TwoPolicyStats:
+        topk = own_support(topk_ids(x_CV, self.top_k), sampled, self.topk_mode)
         held = torch.cat([sampled.unsqueeze(1), topk, support], dim=1)  # the sampled token is at place 0
         ids = torch.where(held < 0, sampled.unsqueeze(1), held)
         first = ~(ids.unsqueeze(2) == ids.unsqueeze(1)).tril(-1).any(2)  # each id once
+        held_old, log_held_old = _hold(x_CV, ids, first, self.temperature)
+        held_new, log_held_new = _hold(y_CV, ids, first, self.temperature)
 
-        p_RV, q_RV, t_RV = self._exp_old[:rows], self._exp_new[:rows], self._scratch[:rows]
-        old = _side(x_RV, ids, first, p_RV, t_RV, self.temperature)
-        new = _side(y_RV, ids, first, q_RV, t_RV, self.temperature)
-        bad = ~(torch.isfinite(old.log_scale) & torch.isfinite(new.log_scale))
+        rest = self._scratch.sums(x_CV, y_CV, log_held_old, log_held_new)
+        bad = ~(torch.isfinite(rest.log_scale_old) & torch.isfinite(rest.log_scale_new))
         if bool(bad.any()):
             row = at.start + int(bad.nonzero()[0])
             raise ValueError(f"logits of row {row} hold NaN or +inf under one of the two policies")
-
-        # The rest of the vocabulary: p_RV, q_RV become probabilities, y_RV becomes log q − log p.
-        p_RV.mul_(torch.exp(-old.log_scale).float().unsqueeze(1))
-        q_RV.mul_(torch.exp(-new.log_scale).float().unsqueeze(1))
-        squares = torch.linalg.vecdot(q_RV, q_RV).double()
-        y_RV.sub_(x_RV).add_((old.log_scale - new.log_scale).float().unsqueeze(1))
-        first_order = torch.linalg.vecdot(p_RV, y_RV).double()
-        p_RV.sub_(q_RV)
-        kl_rest = -first_order - p_RV.sum(1).double()  # Σ q − p − p·d
-        tv_rest = p_RV.abs_().sum(1, dtype=torch.float64)
+        old = _side(held_old, first, rest.peak_old, rest.log_scale_old, rest.total_old, rest.weighted_old)
+        new = _side(held_new, first, rest.peak_new, rest.log_scale_new, rest.total_new, rest.weighted_new)
+        # Σ q − p − p·d with d = log q − log p = (y − x) + (log_scale_old − log_scale_new)
+        moved = rest.moved + (rest.log_scale_old - rest.log_scale_new) * rest.total_old
+        kl_rest = torch.exp(new.log_rest) - torch.exp(old.log_rest) - torch.exp(-rest.log_scale_old) * moved
 
         lp, lq = old.logp_held, new.logp_held
         logp_old, log1mp_old = _sampled(lp, first, old.log_rest)
         logp_new, log1mp_new = _sampled(lq, first, new.log_rest)
-        tv_exact = 0.5 * (torch.where(first, abs_difference(lp, lq), 0.0).sum(1) + tv_rest)
+        tv_exact = 0.5 * (torch.where(first, abs_difference(lp, lq), 0.0).sum(1) + rest.distance)
         kl_exact = torch.where(first, kl_term(lp, lq), 0.0).sum(1) + kl_rest
         squares_held = torch.where(first, torch.exp(2 * lq), 0.0)[:, 1:].sum(1)
+        squares = squares_held + torch.exp(-2 * rest.log_scale_new) * rest.squares_new
 
         width = topk.shape[1]
         in_topk = topk >= 0
@@ -226,7 +213,7 @@ class TwoPolicyScorer:
             topk_mass_new=torch.where(in_topk, torch.exp(lq[:, 1 : 1 + width]), 0.0).sum(1),
             entropy_old=old.entropy,
             entropy_new=new.entropy,
-            grad_norm_new=torch.sqrt(torch.exp(2 * log1mp_new) + squares_held + squares),
+            grad_norm_new=torch.sqrt(torch.exp(2 * log1mp_new) + squares),
             support_logp_old=torch.where(used, lp[:, 1 + width :], torch.nan),
             support_logp_new=torch.where(used, lq[:, 1 + width :], torch.nan),
             support_rest_old=_rest_outside(old, ids, first, support),
@@ -234,27 +221,19 @@ class TwoPolicyScorer:
         )
 
 
-def _side(x_RV: Tensor, ids: Tensor, first: Tensor, e_RV: Tensor, t_RV: Tensor, temperature: float) -> _Side:
-    """Hold `ids` of x/T in float64, leave x/T relative to the rest's largest logit and exp of it in e."""
-    held = x_RV.gather(1, ids).double() / temperature
-    x_RV.scatter_(1, ids, _FILL)
-    peak = x_RV.amax(1, keepdim=True)
-    peak = torch.where(peak <= _FLOOR, 0.0, peak)  # nothing left outside the held ids
-    x_RV.sub_(peak)
-    if temperature != 1.0:
-        x_RV.div_(temperature)  # after the subtraction: rounding is relative to the distance from the peak
-    torch.exp(x_RV, out=e_RV)
-    total = e_RV.sum(1, dtype=torch.float64)
-    torch.mul(e_RV, x_RV, out=t_RV)
-    weighted = t_RV.sum(1).double()
-    peak = peak.squeeze(1).double() / temperature
-    held_unique = torch.where(first, held, -torch.inf)
-    log_z = torch.logsumexp(torch.cat([held_unique, (peak + torch.log(total)).unsqueeze(1)], dim=1), dim=1)
-    log_scale = log_z - peak
-    logp_held = held - log_z.unsqueeze(1)
-    scale = torch.exp(-log_scale)
-    entropy = torch.where(first, -torch.exp(logp_held) * logp_held, 0.0).sum(1) + scale * (total * log_scale - weighted)
-    return _Side(logp_held, torch.log(total) - log_scale, entropy, log_scale)
+def _hold(x_CV: Tensor, ids: Tensor, first: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Takes `ids` out of the logits: x/T there [C, M] in float64 and the logsumexp of the distinct ones [C]."""
+    held = x_CV.gather(1, ids).clamp_(min=FLOOR).double() / temperature
+    x_CV.scatter_(1, ids, FILL)
+    return held, torch.logsumexp(torch.where(first, held, -torch.inf), dim=1)
+
+
+def _side(held: Tensor, first: Tensor, peak: Tensor, log_scale: Tensor, total: Tensor, weighted: Tensor) -> _Side:
+    """One policy from its held logits and the sums over the rest of the vocabulary (`RestSums`)."""
+    logp_held = held - (log_scale + peak).unsqueeze(1)
+    entropy_rest = torch.exp(-log_scale) * (total * log_scale - weighted)
+    entropy = torch.where(first, -torch.exp(logp_held) * logp_held, 0.0).sum(1) + entropy_rest
+    return _Side(logp_held, torch.log(total) - log_scale, entropy)
 
 
 def _sampled(logp_held: Tensor, first: Tensor, log_rest: Tensor) -> tuple[Tensor, Tensor]:
