@@ -15,6 +15,8 @@ from tests.conftest import Checkpoints
 from tests.live import Server
 from tests.tiny import VOCAB, records, save_checkpoint
 
+DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl")
+
 
 def logits_of(path: Path, row: dict[str, Any], adapter: Path | None = None) -> torch.Tensor:
     """Logits that predict each response token: one unpadded sequence, the whole model, eager attention."""
@@ -378,3 +380,58 @@ def test_what_a_model_does_to_its_logits_is_done_too(server: Server, checkpoints
             assert stored[row["sample_id"], position]["logp_new"] == pytest.approx(
                 float(logp[position, token]), abs=1e-5
             )
+
+
+@pytest.mark.parametrize(("anchor", "evaluated_at"), [("old", "end"), ("rollout", "end"), ("rollout", "start")])
+def test_methods_decide_as_the_contract_s_columns_do(
+    server: Server, checkpoints: Checkpoints, anchor: str, evaluated_at: str
+) -> None:
+    """Two ways to one number: the registry in the worker, and SQL's masks on the published tokens."""
+    create(server, "r", [*records(0, groups=2, samples=3), *records(1, groups=2, samples=3)])
+    register(server, "r", checkpoints.steps[:3])
+    thresholds = {"eps_low": 0.05, "eps_high": 0.06, "delta_tv": 0.001, "delta_kl": 0.00002}
+    job = server.analyze("r", anchor=anchor, evaluated_at=evaluated_at, top_k=5, thresholds=thresholds)
+    analysis = job["result"]["analysis"]
+    table = server.api.get(f"/analyses/{analysis}/tables/method_agreement").json()
+    found = {row["method"]: row for row in table if row["method"] == row["other"]}
+    decided = tokens_of(server, analysis, "advantage <> 0")
+    compared = 0
+    for column, name in {"keep_ppo": "ppo", **{f"keep_dppo_{d}": f"dppo_{d}" for d in DIVERGENCES}}.items():
+        method = found[f"{name}_{anchor}"]
+        for sign, rate in ((1, "drop_rate_positive"), (-1, "drop_rate_negative")):
+            kept = [t[column] for t in decided if t["advantage"] * sign > 0 and t[column] is not None]
+            if kept:
+                assert method[rate] == pytest.approx(kept.count(False) / len(kept), abs=1e-15), (name, sign)
+                compared += 1
+            else:
+                assert method[rate] is None
+                assert method["reason"] is not None
+    assert compared >= 6
+    assert any(0 < (row["drop_rate_positive"] or 0) < 1 for row in found.values()) or evaluated_at == "start"
+    (summed,) = [row for row in table if row["method"] == row["other"] == f"ppo_{anchor}"]
+    assert summed["n"] == len([t for t in decided if t["keep_ppo"] is not None])
+
+
+def test_bounds_and_noise_floor_of_each_step(server: Server, checkpoints: Checkpoints) -> None:
+    create(server, "r", [*records(0, groups=2, samples=3), *records(1, groups=2, samples=3)])
+    register(server, "r", checkpoints.steps[:3])
+    analysis = server.analyze("r", anchor="old")["result"]["analysis"]
+    tokens = tokens_of(server, analysis)
+    bounds = server.api.get(f"/analyses/{analysis}/tables/bounds").json()
+    assert [row["step"] for row in bounds] == [0, 1]
+    for row in bounds:
+        of_step = [t for t in tokens if t["step"] == row["step"]]
+        by_sample: dict[str, list[dict[str, Any]]] = {}
+        for token in of_step:
+            by_sample.setdefault(token["sample_id"], []).append(token)
+        gains = [(sum(math.expm1(t["log_ratio_old"]) for t in ts) * ts[0]["reward"], ts) for ts in by_sample.values()]
+        assert row["responses"] == len(by_sample)
+        assert row["tv_source"] == "exact"
+        assert row["first_order"] == pytest.approx(sum(gain for gain, _ in gains) / len(gains), rel=1e-6, abs=1e-12)
+        products = [ts[0]["reward"] * math.expm1(sum(t["log_ratio_old"] for t in ts)) for _, ts in gains]
+        assert row["first_order"] - row["correction"] == pytest.approx(sum(products) / len(products), abs=1e-9)
+        tv = sum(t["tv_exact"] for t in of_step) / len(by_sample)
+        assert row["tv_sum"] == pytest.approx(tv)
+        assert row["eq8"] == pytest.approx(row["first_order"] - 4 * row["xi"] * tv)
+    floors = server.api.get(f"/analyses/{analysis}/tables/noise_floor").json()
+    assert [row["step"] for row in floors] == [0, 1]
