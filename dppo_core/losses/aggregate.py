@@ -5,8 +5,9 @@
     seq-mean-token-sum        Σ_i  Σ_t loss_it / S
     seq-mean-token-sum-norm   Σ_i (Σ_t loss_it / L) / S       L one length for all, so that long responses weigh more
 
-A response without a counted token is no response: S leaves it out. (Releases of verl before 2026 left the 1/S out of
-seq-mean-token-sum-norm.) A batch without any counted token has the loss 0 and no gradient, as a micro-batch may.
+A response without a counted token is no response: S leaves it out. Older verl, Stable-RL's copy among them, has no 1/S
+in seq-mean-token-sum-norm: `Aggregation(…, sequences=1)` here. A batch without any counted token has the loss 0 and no
+gradient, as a micro-batch may.
 """
 
 from __future__ import annotations

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from dppo_core.losses.aggregate import Aggregation, AggregationMode
-from dppo_core.losses.surrogate import CountedTokens, PolicyLoss
+from dppo_core.losses.surrogate import CountedTokens, PolicyLoss, with_the_sign_of
 
 __all__ = ["gbpo_loss", "gbpo_target"]
 
@@ -18,13 +20,13 @@ def gbpo_target(
     eps_low: float = 0.2,
     eps_high: float = 0.2,
     temperature: float = 1.0,
-    normalize: bool = True,
+    scale: Literal["std", "none"] = "std",
 ) -> tuple[Tensor, Tensor]:
     """Target ratio r* and advantage A of each response: reward [B], group [B] (its prompt) → [B, 1], [B, 1], float64.
 
-    r* = 1 − ε_low + (ε_low+ε_high)·σ((R − median)/λ) and A = R − mean, over the responses of one prompt; with
-    `normalize` both differences are divided by s + 1e-6, s the group's standard deviation (n − 1). `temperature` is
-    λ. A prompt with one response has mean and median 0 and s = 1, as in the authors' code.
+    r* = 1 − ε_low + (ε_low+ε_high)·σ((R − median)/(λs)) and A = (R − mean)/s over the responses of one prompt, where
+    s is their standard deviation (n − 1) plus 1e-6, or 1 with scale `none`. `temperature` is λ. A prompt with one
+    response has mean and median 0 and s = 1 + 1e-6, as in the authors' code.
     """
     reward = reward.detach().double()
     target, advantage = torch.empty_like(reward), torch.empty_like(reward)
@@ -32,13 +34,11 @@ def gbpo_target(
         members = group == prompt
         rewards = reward[members]
         alone = rewards.numel() == 1
-        scale = 1.0 + 1e-6 if alone else float(rewards.std()) + 1e-6
-        if not normalize:
-            scale = 1.0
+        spread = (1.0 if alone else float(rewards.std())) + 1e-6 if scale == "std" else 1.0
         middle = 0.0 if alone else rewards.quantile(0.5)
-        gate = torch.sigmoid((rewards - middle) / scale / temperature)
+        gate = torch.sigmoid((rewards - middle) / (spread * temperature))
         target[members] = 1.0 - eps_low + (eps_low + eps_high) * gate
-        advantage[members] = (rewards - (0.0 if alone else rewards.mean())) / scale
+        advantage[members] = (rewards - (0.0 if alone else rewards.mean())) / spread
     return target.unsqueeze(1), advantage.unsqueeze(1)
 
 
@@ -59,4 +59,5 @@ def gbpo_loss(
     ratio = tokens.log_ratio(logp_old, "logp_old").exp()
     distance = ratio - tokens.fixed(target, "target")
     size = tokens.advantage.abs()
-    return tokens.loss(-torch.sign(distance) * ratio * size, aggregation, value=distance.abs() * size)
+    coef = -torch.sign(distance) * ratio * size
+    return tokens.loss(with_the_sign_of(tokens.advantage, coef), aggregation, value=distance.abs() * size)

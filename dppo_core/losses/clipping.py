@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dppo_core.losses.aggregate import Aggregation, AggregationMode
 from dppo_core.losses.surrogate import CountedTokens, PolicyLoss
-from dppo_core.masks import keep_ppo
+from dppo_core.masks import coefficients, keep_ppo, truncated_ratio
 
 __all__ = ["gspo_loss", "minirl_loss", "ppo_loss"]
 
@@ -43,18 +43,18 @@ def minirl_loss(
     *,
     eps_low: float = 0.2,
     eps_high: float = 0.28,
-    cap: float | None = None,
+    weight_cap: float | None = None,
     aggregation: Aggregation | AggregationMode = "token-mean",
 ) -> PolicyLoss:
     """MiniRL (decoupled PPO): −sg(keep·min(r, C))·A·log π, the mask from r′ = π/π_old, the weight from r = π/μ.
 
-    `cap` is C: None without, 5 with truncated importance sampling (MiniRL + TIS). arXiv:2512.01374; Stable-RL's
+    `weight_cap` is C: None without, 5 with truncated importance sampling (MiniRL + TIS). arXiv:2512.01374; Stable-RL's
     `ppo_recompute`.
     """
     tokens = CountedTokens(logp, advantage, response_mask)
-    keep = keep_ppo(tokens.log_ratio(logp_old, "logp_old"), tokens.advantage, eps_low, eps_high)
-    weight = tokens.log_ratio(logp_rollout, "logp_rollout").exp().clamp(max=cap if cap is not None else torch.inf)
-    return tokens.loss(tokens.masked(weight * tokens.advantage, keep), aggregation)
+    decision = keep_ppo(tokens.log_ratio(logp_old, "logp_old"), tokens.advantage, eps_low, eps_high)
+    weight = truncated_ratio(tokens.log_ratio(logp_rollout, "logp_rollout"), weight_cap)
+    return tokens.loss(coefficients(decision, weight, tokens.advantage), aggregation)
 
 
 def gspo_loss(
@@ -85,9 +85,9 @@ def _clipped(
     dual_clip: float | None,
     aggregation: Aggregation | AggregationMode,
 ) -> PolicyLoss:
-    advantage, ratio = tokens.advantage, log_ratio.exp()
-    keep = keep_ppo(log_ratio, advantage, eps_low, eps_high, dual_clip)
+    advantage, ratio = tokens.advantage, truncated_ratio(log_ratio)
+    decision = keep_ppo(log_ratio, advantage, eps_low, eps_high, dual_clip)
     gain = torch.minimum(ratio * advantage, ratio.clamp(1.0 - eps_low, 1.0 + eps_high) * advantage)
     if dual_clip is not None:
         gain = torch.where(advantage < 0, torch.maximum(gain, dual_clip * advantage), gain)
-    return tokens.loss(tokens.masked(ratio * advantage, keep), aggregation, value=-gain)
+    return tokens.loss(coefficients(decision, ratio, advantage), aggregation, value=-gain)

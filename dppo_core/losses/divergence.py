@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from dppo_core.divergence import binary_kl, binary_tv
 from dppo_core.losses.aggregate import Aggregation, AggregationMode
 from dppo_core.losses.surrogate import CountedTokens, PolicyLoss
-from dppo_core.masks import keep_dppo
+from dppo_core.masks import coefficients, keep_dppo, truncated_ratio
 
 __all__ = ["BinaryDivergence", "cppo_loss", "dppo_loss"]
 
@@ -28,7 +28,7 @@ def dppo_loss(
     divergence: BinaryDivergence | Tensor = "binary_tv",
     delta_low: float = 0.15,
     delta_high: float = 0.15,
-    cap: float | None = None,
+    weight_cap: float | None = None,
     logp_weight: Tensor | None = None,
     aggregation: Aggregation | AggregationMode = "token-mean",
 ) -> PolicyLoss:
@@ -38,14 +38,14 @@ def dppo_loss(
     of any other kind, such as `dppo_core.divergence.topk_tv` over the anchor's top-K list, or an exact one; δ applies
     to A < 0 (`delta_low`) and A > 0 (`delta_high`): .15 for TV, .05 for KL in the paper.
     logp_weight: the denominator of r where it is not the anchor. Stable-RL's `*_recompute` masks from π_old and weighs
-    by π/μ (pass log μ); verl's `dppo_tv` and `dppo_kl` take π_old for both (leave it out, cap=3).
-    cap: C, None = ∞.
+    by π/μ (pass log μ); verl's `dppo_tv` and `dppo_kl` take π_old for both (leave it out, weight_cap=3).
+    weight_cap: C, None = ∞.
     """
     tokens = CountedTokens(logp, advantage, response_mask)
     log_ratio = tokens.log_ratio(logp_anchor)
     measured = _measure(tokens, logp_anchor, divergence)
     log_weight = log_ratio if logp_weight is None else tokens.log_ratio(logp_weight, "logp_weight")
-    return _masked(tokens, measured, log_ratio, log_weight, (delta_low, delta_high), cap, aggregation)
+    return _masked(tokens, measured, log_ratio, log_weight, (delta_low, delta_high), weight_cap, aggregation)
 
 
 def cppo_loss(
@@ -57,29 +57,33 @@ def cppo_loss(
     divergence: BinaryDivergence | Tensor = "binary_tv",
     delta: float = 0.15,
     w_min: float = 0.8,
-    delta_b_min: float = 0.02,
-    delta_b_max: float = 0.04,
-    cap: float | None = None,
+    budget: float | None = None,
+    budget_min: float = 0.02,
+    budget_max: float = 0.04,
+    horizon: int | None = None,
+    weight_cap: float | None = None,
     aggregation: Aggregation | AggregationMode = "token-mean",
 ) -> PolicyLoss:
     """CPPO: DPPO's loss with a threshold that falls as the prefix of the response spends its budget.
     arXiv:2606.10968 Eq. 8–11 and 22.
 
     Token t of the T counted tokens of a response is dropped iff A(r−1) > 0 and w_t·D_t > c_t, where
-    w_t = 1 − (1−w_min)(t−1)/(T−1), c_t = min(δ, δ + δ_b·Σ_{j<t} w_j − Σ_{j<t} w_j·D_j), and δ_b, the response's 90 %
-    quantile of D held to [delta_b_min, delta_b_max]. Equal bounds make it a constant.
+    w_t = 1 − (1−w_min)(t−1)/(T−1) and c_t = min(δ, δ + δ_b·Σ_{j<t} w_j − Σ_{j<t} w_j·D_j).
+    budget: δ_b; None = the 90 % quantile of the response's own D, held to [budget_min, budget_max].
+    horizon: one T for all responses. divergence: as in `dppo_loss`; the authors train with the top-K TV.
     """
     tokens = CountedTokens(logp, advantage, response_mask)
     log_ratio = tokens.log_ratio(logp_rollout, "logp_rollout")
     measured = _measure(tokens, logp_rollout, divergence)
     counted = tokens.mask.double()
-    place, last = counted.cumsum(-1) - 1.0, counted.sum(-1, keepdim=True) - 1.0  # t − 1 and T − 1
+    place = counted.cumsum(-1) - 1.0  # t − 1
+    last = counted.sum(-1, keepdim=True) - 1.0 if horizon is None else counted.new_tensor(horizon - 1.0)
     position_weight = torch.where(tokens.mask, 1.0 - (1.0 - w_min) * place / last.clamp(min=1.0), 0.0)
     spent = position_weight * measured
-    budget = _quantile(measured, tokens.mask, 0.9).clamp(delta_b_min, delta_b_max)
-    limit = torch.clamp(delta + budget * _earlier(position_weight) - _earlier(spent), max=delta)
+    allowed = _quantile(measured, tokens.mask, 0.9).clamp(budget_min, budget_max) if budget is None else budget
+    limit = torch.clamp(delta + allowed * _earlier(position_weight) - _earlier(spent), max=delta)
     # Z > c exactly where Z − c > 0
-    return _masked(tokens, spent - limit, log_ratio, log_ratio, (0.0, 0.0), cap, aggregation)
+    return _masked(tokens, spent - limit, log_ratio, log_ratio, (0.0, 0.0), weight_cap, aggregation)
 
 
 def _measure(tokens: CountedTokens, logp_anchor: Tensor, divergence: BinaryDivergence | Tensor) -> Tensor:
@@ -113,9 +117,9 @@ def _masked(
     log_ratio: Tensor,
     log_weight: Tensor,
     delta: tuple[float, float],
-    cap: float | None,
+    weight_cap: float | None,
     aggregation: Aggregation | AggregationMode,
 ) -> PolicyLoss:
-    keep = keep_dppo(divergence, log_ratio, tokens.advantage, *delta)
-    weight = log_weight.exp().clamp(max=cap if cap is not None else torch.inf)
-    return tokens.loss(tokens.masked(weight * tokens.advantage, keep), aggregation)
+    decision = keep_dppo(divergence, log_ratio, tokens.advantage, *delta)
+    weight = truncated_ratio(log_weight, weight_cap)
+    return tokens.loss(coefficients(decision, weight, tokens.advantage), aggregation)

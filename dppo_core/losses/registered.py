@@ -50,6 +50,7 @@ def method_loss(
         group=group,
         statistics={name: tokens.fixed(values, name)[counted] for name, values in (statistics or {}).items()},
     )
-    coef = torch.zeros_like(tokens.logp)
-    coef[counted] = method(arrays, variant, **(parameters or {})).coef
-    return tokens.loss(coef, aggregation)
+    found = method(arrays, variant, **(parameters or {}))
+    coef, keep = torch.zeros_like(tokens.logp), torch.zeros_like(counted)
+    coef[counted], keep[counted] = found.coef, found.keep
+    return tokens.loss((coef, keep), aggregation)

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from dppo_core.losses.aggregate import Aggregation, AggregationMode, aggregate
-from dppo_core.masks import Decision
 
-__all__ = ["CountedTokens", "PolicyLoss"]
+__all__ = ["CountedTokens", "PolicyLoss", "with_the_sign_of"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class PolicyLoss:
     loss: scalar, float32 (float64 for float64 log-probs), differentiable in log π.
     coef [B, T] float64: the multiplier of ∇log π(a) before aggregation, 0 at response_mask = 0. Under token-mean the
     gradient of `loss` is −coef/N.
-    keep [B, T] bool: counted tokens whose gradient has the sign of A (coef·A > 0), and those with A = 0.
+    keep [B, T] bool: counted tokens that keep their gradient; without a mask (DRPO, GBPO) those whose coef has the
+    sign of A. A = 0 is kept.
     decided [B, T] bool: counted tokens with A ≠ 0, the ones that a drop rate is about.
     """
 
@@ -74,19 +74,20 @@ class CountedTokens:
         """Mean over the counted tokens of each response, [B, T] → [B, 1]; 0 where a response has none."""
         return values.sum(-1, keepdim=True) / self.mask.sum(-1, keepdim=True).clamp(min=1)
 
-    def masked(self, coef: Tensor, decision: Decision) -> Tensor:
-        """`coef` where the mask keeps, exactly 0 where it drops, NaN where it is not known."""
-        return torch.where(decision.keep, coef, 0.0).masked_fill(~decision.known, torch.nan)
+    def loss(
+        self, decided: tuple[Tensor, Tensor], aggregation: Aggregation | AggregationMode, value: Tensor | None = None
+    ) -> PolicyLoss:
+        """The loss with gradient −coef, from (coef, keep) as `dppo_core.masks.coefficients` returns them.
 
-    def loss(self, coef: Tensor, aggregation: Aggregation | AggregationMode, value: Tensor | None = None) -> PolicyLoss:
-        """The loss with gradient −coef; `value` [B, T] is what it is worth, −coef·log π where that is left out."""
-        coef = torch.where(self.mask, coef, 0.0)
+        `value` [B, T] is what the loss is worth, −coef·log π where that is left out. A mask that is not known makes
+        coef NaN, which the loss shows.
+        """
+        coef = torch.where(self.mask, decided[0], 0.0)
         value = -coef * self.logp if value is None else value
         dtype = torch.promote_types(self._logp.dtype, torch.float32)  # a sum over a batch is no place for bfloat16
         slope = _finite(coef, dtype) * (self._logp - self._logp.detach()).to(dtype)
         scalar = aggregate(_finite(value, dtype) - slope, self.mask, aggregation)
-        keep = self.mask & ((coef * self.advantage > 0) | (self.advantage == 0))
-        return PolicyLoss(scalar, coef, keep, self.mask & (self.advantage != 0))
+        return PolicyLoss(scalar, coef, self.mask & decided[1], self.mask & (self.advantage != 0))
 
     @staticmethod
     def _whole(values: Tensor, name: str, shape: torch.Size) -> Tensor:
@@ -95,6 +96,11 @@ class CountedTokens:
         if values.shape == (shape[0], 1):
             return values.expand(shape)
         raise ValueError(f"{name} has shape {tuple(values.shape)}, not {tuple(shape)}")
+
+
+def with_the_sign_of(advantage: Tensor, coef: Tensor) -> tuple[Tensor, Tensor]:
+    """(coef, keep) of a method without a mask: kept where the gradient has not turned against A."""
+    return coef, (coef * advantage > 0) | (advantage == 0)
 
 
 def _finite(values: Tensor, dtype: torch.dtype) -> Tensor:

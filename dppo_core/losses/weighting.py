@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from dppo_core.losses.aggregate import Aggregation, AggregationMode
 from dppo_core.losses.surrogate import CountedTokens, PolicyLoss
+from dppo_core.masks import coefficients, keep_all, truncated_ratio
 
 __all__ = ["cispo_loss", "pg_is_loss", "pg_tis_loss"]
 
@@ -20,7 +20,7 @@ def pg_is_loss(
     aggregation: Aggregation | AggregationMode = "token-mean",
 ) -> PolicyLoss:
     """Policy gradient with importance sampling: −sg(r)·A·log π, r = π/μ. arXiv:2602.04879 §5."""
-    return pg_tis_loss(logp, logp_rollout, advantage, response_mask, cap=None, aggregation=aggregation)
+    return pg_tis_loss(logp, logp_rollout, advantage, response_mask, weight_cap=None, aggregation=aggregation)
 
 
 def pg_tis_loss(
@@ -29,13 +29,14 @@ def pg_tis_loss(
     advantage: Tensor,
     response_mask: Tensor,
     *,
-    cap: float | None = 5.0,
+    weight_cap: float | None = 5.0,
     aggregation: Aggregation | AggregationMode = "token-mean",
 ) -> PolicyLoss:
-    """… with truncated importance sampling: −sg(min(r, C))·A·log π. `cap` is C, None = ∞. arXiv:2602.04879 §5."""
+    """… with truncated importance sampling: −sg(min(r, C))·A·log π. arXiv:2602.04879 §5. weight_cap: C, None = ∞."""
     tokens = CountedTokens(logp, advantage, response_mask)
-    weight = tokens.log_ratio(logp_rollout, "logp_rollout").exp().clamp(max=cap if cap is not None else torch.inf)
-    return tokens.loss(weight * tokens.advantage, aggregation)
+    log_ratio = tokens.log_ratio(logp_rollout, "logp_rollout")
+    weight = truncated_ratio(log_ratio, weight_cap)
+    return tokens.loss(coefficients(keep_all(log_ratio), weight, tokens.advantage), aggregation)
 
 
 def cispo_loss(
@@ -54,6 +55,6 @@ def cispo_loss(
     5.0 is `eps_high=4.0` here.
     """
     tokens = CountedTokens(logp, advantage, response_mask)
-    ratio = tokens.log_ratio(logp_old, "logp_old").exp()
-    weight = ratio.clamp(0.0 if eps_low is None else 1.0 - eps_low, 1.0 + eps_high)
-    return tokens.loss(weight * tokens.advantage, aggregation)
+    log_ratio = tokens.log_ratio(logp_old, "logp_old")
+    weight = truncated_ratio(log_ratio, 1.0 + eps_high).clamp(min=0.0 if eps_low is None else 1.0 - eps_low)
+    return tokens.loss(coefficients(keep_all(log_ratio), weight, tokens.advantage), aggregation)

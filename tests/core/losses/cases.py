@@ -244,7 +244,7 @@ CASES = [
     Case("ppo_old", _call(losses.ppo_loss, _OLD, eps_high=0.2), _plain_ppo(_OLD, 0.2, 0.2, None)),
     Case("ppo_dual_clip", _call(losses.ppo_loss, _OLD, dual_clip=1.5), _plain_ppo(_OLD, 0.2, 0.28, 1.5)),
     Case("minirl", _call(losses.minirl_loss, _OLD, _ROLLOUT), _plain_score(_minirl(_NO_CAP))),
-    Case("minirl_tis", _call(losses.minirl_loss, _OLD, _ROLLOUT, cap=1.2), _plain_score(_minirl(1.2))),
+    Case("minirl_tis", _call(losses.minirl_loss, _OLD, _ROLLOUT, weight_cap=1.2), _plain_score(_minirl(1.2))),
     Case(
         "gspo",
         _call(losses.gspo_loss, _OLD, eps_low=0.05, eps_high=0.08),
@@ -254,7 +254,7 @@ CASES = [
     Case("pg_is", _call(losses.pg_is_loss, _ROLLOUT), _plain_score(_ratio)),
     Case(
         "pg_tis",
-        _call(losses.pg_tis_loss, _ROLLOUT, cap=1.3),
+        _call(losses.pg_tis_loss, _ROLLOUT, weight_cap=1.3),
         _plain_score(lambda batch, logp, i, t: _capped(batch, logp, i, t, 1.3)),
     ),
     Case("cispo", _call(losses.cispo_loss, _OLD), _plain_score(_cispo(None, 0.2))),
@@ -266,12 +266,12 @@ CASES = [
     ),
     Case(
         "dppo_binary_kl",
-        _call(losses.dppo_loss, _ROLLOUT, divergence="binary_kl", delta_low=0.05, delta_high=0.08, cap=1.4),
+        _call(losses.dppo_loss, _ROLLOUT, divergence="binary_kl", delta_low=0.05, delta_high=0.08, weight_cap=1.4),
         _plain_score(_dppo(_kl(_ROLLOUT), _ROLLOUT, 0.05, 0.08, 1.4, _ROLLOUT)),
     ),
     Case(
         "dppo_binary_tv_verl",
-        _call(losses.dppo_loss, _OLD, cap=1.1),
+        _call(losses.dppo_loss, _OLD, weight_cap=1.1),
         _plain_score(_dppo(_tv(_OLD), _OLD, 0.15, 0.15, 1.1, _OLD)),
     ),
     Case(
@@ -283,7 +283,7 @@ CASES = [
     ),
     Case(
         "dppo_given_divergence",  # top-K and exact divergences come as a tensor
-        _call(losses.dppo_loss, _ROLLOUT, divergence="@divergence", delta_low=0.1, delta_high=0.2, cap=5.0),
+        _call(losses.dppo_loss, _ROLLOUT, divergence="@divergence", delta_low=0.1, delta_high=0.2, weight_cap=5.0),
         _plain_score(_dppo(_given, _ROLLOUT, 0.1, 0.2, 5.0, _ROLLOUT)),
     ),
     Case("cppo", _call(losses.cppo_loss, _ROLLOUT), _plain_cppo),

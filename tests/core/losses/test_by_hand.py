@@ -99,7 +99,7 @@ def test_the_paper_s_two_tokens() -> None:
     logp, mu, advantage = torch.log(row(1e-2, 0.80)), torch.log(row(1e-4, 0.99)), row(1, -1)
     assert run(losses.ppo_loss, logp, mu, advantage)[0] == pytest.approx([0.0, -0.80 / 0.99])
     assert run(losses.dppo_loss, logp, mu, advantage)[0] == pytest.approx([100.0, 0.0])
-    assert run(losses.dppo_loss, logp, mu, advantage, cap=5.0)[0] == pytest.approx([5.0, 0.0])
+    assert run(losses.dppo_loss, logp, mu, advantage, weight_cap=5.0)[0] == pytest.approx([5.0, 0.0])
 
 
 def test_a_divergence_that_is_not_known_is_never_kept() -> None:
@@ -143,7 +143,7 @@ def test_dppo_of_other_implementations(vector: dict[str, Any]) -> None:
         advantage,
         delta_low=vector["delta_low"],
         delta_high=vector["delta_high"],
-        cap=vector.get("ratio_cap"),
+        weight_cap=vector.get("ratio_cap"),
     )
     if "expected_grad_wrt_logp" in vector:
         assert [-c for c in coef] == pytest.approx(vector["expected_grad_wrt_logp"])
@@ -165,7 +165,7 @@ def test_cispo_of_open_instruct() -> None:
 def test_drpo_by_hand() -> None:
     (vector,) = [v for v in VECTORS if v["kind"] == "drpo_loss"]
     pi, mu, advantage = row(*vector["pi_probs"]), row(*vector["mu_probs"]), row(*vector["advantages"])
-    coef, value = run(losses.drpo_loss, torch.log(pi), torch.log(mu), advantage, delta=0.1)
+    coef, value = run(losses.drpo_loss, torch.log(pi), torch.log(mu), advantage, delta_low=0.1, delta_high=0.1)
     # μ .2 → .35, A = 1: r = 1.75, r·A·(1 − .15/.1) = −.875; loss −1.75 + .2·.75²/.2 = −1.1875
     # μ .6 → .3, A = −2: r = .5, −1·(1 − .3/.1) = 2; loss 1 + 2·.6·.25/.2 = 2.5
     # μ .5 → .55, A = .5: r = 1.1, .55·(1 − .05/.1) = .275; loss −.55 + .5·.5·.01/.2 = −.5375
@@ -173,14 +173,19 @@ def test_drpo_by_hand() -> None:
     assert coef == pytest.approx([-0.875, 2.0, 0.275, -0.225])
     assert value == pytest.approx(-1.1875 + 2.5 - 0.5375 + 0.4625)
     # moving back (A = 1, .5 → .45): .9·(1 + .05/.1) = 1.35
-    assert run(losses.drpo_loss, torch.log(row(0.45)), torch.log(row(0.5)), row(1.0), delta=0.1)[0] == pytest.approx(
-        [1.35]
-    )
+    assert run(losses.drpo_loss, torch.log(row(0.45)), torch.log(row(0.5)), row(1.0), delta_low=0.1, delta_high=0.1)[
+        0
+    ] == pytest.approx([1.35])
 
 
 def test_drpo_turns_round_at_delta() -> None:
-    coef, _ = run(losses.drpo_loss, torch.log(row(0.75)), torch.log(row(0.5)), row(1.0), delta=0.25)
-    assert coef == pytest.approx([0.0], abs=1e-15)
+    logp, mu = torch.log(row(0.75, 0.25)), torch.log(row(0.5, 0.5))
+    coef, _ = run(losses.drpo_loss, logp, mu, row(1, -1), delta_low=0.5, delta_high=0.25)
+    # A < 0, |π−μ| = .25, δ_low = .5: −.5·(1 − ½)
+    assert coef == pytest.approx([0.0, -0.25], abs=1e-15)
+    turned = losses.drpo_loss(logp, mu, row(1, -1), row(1, 1), delta_low=0.2, delta_high=0.2)
+    assert not turned.keep.any()
+    assert turned.drop_rate == 1
 
 
 def test_sapo_by_hand() -> None:
@@ -212,13 +217,13 @@ def test_minirl_masks_from_old_and_weighs_from_rollout() -> None:
     logp, old, rollout = torch.log(row(0.5, 0.5)), torch.log(row(0.5, 0.25)), torch.log(row(0.05, 0.4))
     # token 1: r′ = 1 kept, r = 10; token 2: r′ = 2 dropped for A > 0
     assert run(losses.minirl_loss, logp, old, rollout, row(1, 1))[0] == pytest.approx([10.0, 0.0])
-    assert run(losses.minirl_loss, logp, old, rollout, row(1, 1), cap=5.0)[0] == pytest.approx([5.0, 0.0])
+    assert run(losses.minirl_loss, logp, old, rollout, row(1, 1), weight_cap=5.0)[0] == pytest.approx([5.0, 0.0])
 
 
 def test_pg_is_is_untruncated_and_pg_tis_is_not() -> None:
     logp, rollout, advantage = torch.log(row(0.8, 0.2)), torch.log(row(0.1, 0.4)), row(-1, 2)
     assert run(losses.pg_is_loss, logp, rollout, advantage)[0] == pytest.approx([-8.0, 1.0])
-    coef, value = run(losses.pg_tis_loss, logp, rollout, advantage, cap=3.0)
+    coef, value = run(losses.pg_tis_loss, logp, rollout, advantage, weight_cap=3.0)
     assert coef == pytest.approx([-3.0, 1.0])
     assert value == pytest.approx(3 * math.log(0.8) - math.log(0.2))
 
@@ -230,7 +235,7 @@ def test_cppo_spends_a_budget() -> None:
     c_3 = .15 + .02·1.75 − .175 = .01 < .075: drop (what was dropped is spent as well).
     """
     mu = row(0.5, 0.5, 0.5)
-    options = {"w_min": 0.5, "delta_b_min": 0.02, "delta_b_max": 0.02}
+    options = {"w_min": 0.5, "budget_min": 0.02, "budget_max": 0.02}
     coef, _ = run(losses.cppo_loss, torch.log(row(0.6, 0.6, 0.65)), torch.log(mu), row(1, 1, 1), **options)
     assert coef == pytest.approx([1.2, 0.0, 0.0])
     # a token that moves back is kept however much was spent
@@ -246,15 +251,24 @@ def test_cppo_calibrates_its_budget_on_the_response() -> None:
     the largest): δ_b = .032. c_16 = .05 + 15·.032 − (x + .26 + .034) = .236 − x, so the last is kept iff x ≤ .206."""
     for x, kept in ((0.2055, True), (0.2065, False)):
         d = row(x, *[0.02] * 13, 0.034, 0.03)
-        options = {"delta": 0.05, "w_min": 1.0, "delta_b_min": 0.0, "delta_b_max": 1.0}
+        options = {"delta": 0.05, "w_min": 1.0, "budget_min": 0.0, "budget_max": 1.0}
         coef, _ = run(losses.cppo_loss, torch.log(0.5 + d), torch.log(0.5 + 0 * d), row(*[1.0] * 16), **options)
         assert (coef[-1] != 0) == kept
         assert coef[0] == 0
 
 
+def test_cppo_with_one_horizon_and_a_fixed_budget() -> None:
+    """T = 11 for a response of two tokens, w_min = .5: w = 1, .95. D = .15, .1; c_2 = .15 + δ_b − .15 = δ_b, and
+    w·D = .095: δ_b = .094 drops, .096 keeps."""
+    logp, mu = torch.log(row(0.65, 0.6)), torch.log(row(0.5, 0.5))
+    for budget, last in ((0.094, 0.0), (0.096, 1.2)):
+        options = {"w_min": 0.5, "horizon": 11, "budget": budget, "delta": 0.15 + 1e-12}
+        assert run(losses.cppo_loss, logp, mu, row(1, 1), **options)[0] == pytest.approx([1.3, last])
+
+
 def test_gbpo_target_by_hand() -> None:
     reward, group = torch.tensor([0.0, 1.0, 1.0, 5.0]), torch.tensor([7, 7, 7, 9])
-    target, advantage = losses.gbpo_target(reward, group, eps_low=0.2, eps_high=0.3, normalize=False)
+    target, advantage = losses.gbpo_target(reward, group, eps_low=0.2, eps_high=0.3, scale="none")
     # median 1, mean 2/3: r* = .8 + .5·σ(R − 1): σ(−1) = .268941, σ(0) = .5; alone: median and mean 0, σ(5) = .993307
     assert target[:, 0].tolist() == pytest.approx([0.9344707, 1.05, 1.05, 1.2966536])
     assert advantage[:, 0].tolist() == pytest.approx([-2 / 3, 1 / 3, 1 / 3, 5.0])
