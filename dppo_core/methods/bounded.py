@@ -17,7 +17,7 @@ __all__: list[str] = []
 
 def _cppo_needs(estimate: str, **_: Parameter) -> tuple[str, ...]:
     both = ("logp_rollout", "logp_new")
-    return both if estimate == "binary" else (*both, f"tv_{estimate}_rollout")
+    return (*both, f"tv_{estimate}_rollout") if estimate in ("topk", "exact") else both
 
 
 @method(

@@ -25,7 +25,7 @@ _TRM: dict[str, dict[str, Parameter]] = {
 
 def _trm_needs(estimate: str, **_: Parameter) -> tuple[str, ...]:
     both = ("logp_rollout", "logp_new")
-    return both if estimate == "binary" else (*both, f"kl_{estimate}_rollout")
+    return (*both, f"kl_{estimate}_rollout") if estimate in ("topk", "exact") else both
 
 
 @method(
