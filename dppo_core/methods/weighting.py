@@ -96,7 +96,8 @@ def sapo(tokens: TokenArrays, *, tau_positive: float = 1.0, tau_negative: float 
     log_ratio, advantage = tokens.log_ratio("old"), tokens.advantage
     ratio = truncated_ratio(log_ratio)
     x = ((ratio - 1.0) * tau_positive).where(advantage > 0, (ratio - 1.0) * tau_negative)
-    weight = ratio * 4.0 * x.sigmoid() * (-x).sigmoid()
+    closing = (-x).sigmoid()  # 1 − σ(x); far out it is 0 while r′ may be infinite
+    weight = (ratio * 4.0 * x.sigmoid() * closing).masked_fill(closing == 0.0, 0.0)
     return coefficients(keep_all(log_ratio), weight, advantage)
 
 

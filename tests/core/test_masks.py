@@ -1,20 +1,25 @@
-"""PPO and DPPO masks: boundary cases by hand, other projects' vectors, and the four cells."""
+"""PPO and DPPO masks: boundary cases by hand, and the four cells."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from dppo_core.cells import four_cells
-from dppo_core.divergence import binary_kl, binary_tv
-from dppo_core.masks import Decision, gradient_weight, keep_dppo, keep_ppo
+from dppo_core.divergence import binary_tv
+from dppo_core.masks import (
+    Decision,
+    coefficients,
+    gradient_weight,
+    keep_all,
+    keep_dppo,
+    keep_ppo,
+    keep_unless,
+    truncated_ratio,
+)
 
-VECTORS = json.loads((Path(__file__).parent.parent / "data" / "reference_vectors.json").read_text())["vectors"]
 NAN = math.nan
 
 
@@ -55,6 +60,31 @@ def test_no_gradient_no_drop() -> None:
     assert decided(keep_dppo(tensor(1, 1), tensor(5, -5), tensor(0, 0), 0.1, 0.1)) == [True, True]
 
 
+def test_zero_advantage_may_follow_the_negative_rule() -> None:
+    # D > δ and down: dropped as A < 0 would be; up: kept
+    moved = keep_dppo(tensor(1, 1, 1), tensor(5, -5, -5), tensor(0, 0, 1), 0.1, 0.1, zero_advantage="negative")
+    assert decided(moved) == [True, False, True]
+
+
+def test_decisions_of_several_masks() -> None:
+    flags = torch.tensor([True, True, False, False])
+    first = keep_unless(flags, tensor(0, 0, 0, NAN))
+    second = keep_unless(torch.tensor([False, True, False, False]), tensor(0, 0, 0, 0))
+    assert decided(first) == [False, False, True, None]
+    assert decided(first & second) == [False, False, True, None]
+    assert decided(keep_all(tensor(1, NAN, 3), tensor(1, 2, NAN))) == [True, None, None]
+
+
+def test_coefficients_of_dropped_and_zero_tokens_are_zero_whatever_their_weight() -> None:
+    decision = Decision(torch.tensor([True, False, True, False]), torch.tensor([True, True, True, False]))
+    coef, keep = coefficients(decision, tensor(math.inf, math.inf, math.inf, 1), tensor(-2, 1, 0, 1))
+    assert coef.tolist()[:3] == [-math.inf, 0.0, 0.0]
+    assert math.isnan(coef[3].item())
+    assert keep.tolist() == [True, False, True, False]
+    assert truncated_ratio(torch.log(tensor(0.5, 4.0)), 3.0).tolist() == pytest.approx([0.5, 3.0])
+    assert truncated_ratio(torch.log(tensor(0.5, 4.0))).tolist() == pytest.approx([0.5, 4.0])
+
+
 def test_unknown_inputs_give_no_decision() -> None:
     assert decided(keep_ppo(tensor(NAN, 5), tensor(1, NAN), 0.2, 0.28)) == [None, None]
     assert decided(keep_dppo(tensor(NAN, 1, 1), tensor(5, NAN, 5), tensor(1, 1, NAN), 0.1, 0.1)) == [None] * 3
@@ -67,84 +97,6 @@ def test_the_paper_s_two_worked_examples() -> None:
     assert decided(keep_ppo(pi - mu, advantage, 0.2, 0.28)) == [False, True]
     assert decided(keep_dppo(tv, pi - mu, advantage, 0.15, 0.15)) == [True, False]
     assert decided(keep_dppo(tv, pi - mu, advantage, 0.2, 0.2)) == [True, True]
-
-
-def _logs(vector: dict[str, Any], name: str) -> torch.Tensor:
-    if f"{name}_logprobs" in vector:
-        return tensor(*vector[f"{name}_logprobs"])
-    return torch.log(tensor(*vector[f"{name}_probs"]))
-
-
-MASKS = [v for v in VECTORS if v["kind"] in ("dppo_mask", "dppo_loss", "dppo_grad", "dppo_anchor_property")]
-DIVERGENCES = [v for v in VECTORS if v["kind"] == "divergence"]
-COVERED = {v["id"] for v in MASKS + DIVERGENCES} | {"oi1755_ppo_clip"}
-LATER = {  # other methods than PPO and DPPO, and properties without numbers
-    "dppo_mask_property",
-    "dppo_loss_property",
-    "dppo_mask_times_rho",
-    "icepop_mask",
-    "icepop_mask_sequence",
-    "vaco_mask",
-    "cispo_clip",
-    "drpo_loss",
-}
-
-
-@pytest.mark.parametrize("vector", MASKS, ids=lambda vector: str(vector["id"]))
-def test_masks_of_other_implementations(vector: dict[str, Any]) -> None:
-    mu = tensor(*vector["rollout_logprobs"]) if "rollout_logprobs" in vector else _logs(vector, "mu")
-    pi = _logs(vector, "pi")
-    divergence = (binary_kl if vector["variant"] == "binary_kl" else binary_tv)(mu, pi)
-    kept = keep_dppo(divergence, pi - mu, tensor(*vector["advantages"]), vector["delta_low"], vector["delta_high"]).keep
-    expected = (
-        next(
-            vector[name]
-            for name in ("expected_keep_mask", "derived_keep_mask", "derived_keep_mask_rollout_anchor")
-            if vector.get(name) is not None
-        )
-        if vector["kind"] != "dppo_grad"
-        else [1]
-    )
-    counted = [bool(keep) and bool(mask) for keep, mask in zip(kept, vector["response_mask"], strict=True)]
-    for found, wanted in zip(counted, expected, strict=True):
-        if wanted is not None:
-            assert found == bool(wanted)
-    if "expected_ratio" in vector:
-        cap = vector.get("ratio_cap")
-        weight = gradient_weight(pi - mu, torch.ones(len(pi)), cap)
-        assert weight.tolist() == pytest.approx(vector["expected_ratio"])
-    if "expected_grad_wrt_logp" in vector:  # the loss's gradient is −keep·r·A
-        weight = gradient_weight(pi - mu, tensor(*vector["advantages"]))
-        assert (-weight * kept).tolist() == pytest.approx(vector["expected_grad_wrt_logp"])
-    if vector["kind"] == "dppo_anchor_property":
-        old = tensor(*vector["old_logprobs"])
-        from_old = keep_dppo(binary_tv(old, pi), pi - old, tensor(*vector["advantages"]), 0.2, 0.2).keep
-        assert from_old.int().tolist() == vector["derived_keep_mask_old_anchor"]
-
-
-@pytest.mark.parametrize("vector", DIVERGENCES, ids=lambda vector: str(vector["id"]))
-def test_divergences_of_other_implementations(vector: dict[str, Any]) -> None:
-    mu, pi = _logs(vector, "mu"), _logs(vector, "pi")
-    function = binary_kl if vector["variant"] == "binary_kl" else binary_tv
-    counted = torch.tensor(vector["response_mask"], dtype=torch.bool)
-    found = torch.where(counted, function(torch.where(counted, mu, NAN), torch.where(counted, pi, NAN)), 0.0)
-    for value, wanted in zip(found.tolist(), vector["expected_divergence"], strict=True):
-        if wanted is None:
-            assert value == pytest.approx(math.exp(-0.1) - math.exp(-2.0))
-        else:
-            assert value == pytest.approx(wanted, abs=vector["atol"])
-
-
-def test_ppo_clip_of_open_instruct() -> None:
-    (vector,) = [v for v in VECTORS if v["kind"] == "ppo_clip"]
-    ratio = torch.log(tensor(*vector["ratio"]))
-    kept = keep_ppo(ratio, tensor(*vector["advantages"]), vector["clip_low"], vector["clip_high"]).keep
-    assert (~kept).int().tolist() == vector["expected_clipped"]
-
-
-def test_every_reference_vector_is_used_or_named() -> None:
-    for vector in VECTORS:
-        assert vector["id"] in COVERED or vector["kind"] in LATER, vector["id"]
 
 
 def test_four_cells_by_hand() -> None:
