@@ -49,6 +49,11 @@ def test_the_horizon_is_one_length_for_all() -> None:
     assert aggregate(LOSS, MASK, how).item() == pytest.approx((6 / 10 + 5 / 10) / 2)
 
 
+def test_older_verl_has_no_mean_over_responses() -> None:
+    how = Aggregation("seq-mean-token-sum-norm", sequences=1)
+    assert aggregate(LOSS, MASK, how).item() == pytest.approx((6 + 5) / 4)
+
+
 def test_nothing_counted_is_worth_zero() -> None:
     for mode in BY_HAND:
         assert aggregate(LOSS, torch.zeros_like(MASK), mode).item() == 0  # type: ignore[arg-type]
