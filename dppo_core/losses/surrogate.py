@@ -82,12 +82,12 @@ class CountedTokens:
         `value` [B, T] is what the loss is worth, −coef·log π where that is left out. A mask that is not known makes
         coef NaN, which the loss shows.
         """
-        coef = torch.where(self.mask, decided[0], 0.0)
+        coef, keep = decided  # 0 where not counted, as A is
         value = -coef * self.logp if value is None else value
         dtype = torch.promote_types(self._logp.dtype, torch.float32)  # a sum over a batch is no place for bfloat16
         slope = _finite(coef, dtype) * (self._logp - self._logp.detach()).to(dtype)
         scalar = aggregate(_finite(value, dtype) - slope, self.mask, aggregation)
-        return PolicyLoss(scalar, coef, self.mask & decided[1], self.mask & (self.advantage != 0))
+        return PolicyLoss(scalar, coef, self.mask & keep, self.mask & (self.advantage != 0))
 
     @staticmethod
     def _whole(values: Tensor, name: str, shape: torch.Size) -> Tensor:
