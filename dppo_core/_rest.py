@@ -15,7 +15,7 @@ __all__ = ["FILL", "FLOOR", "RestSums", "Scratch", "row_sums"]
 
 FILL = -1e30  # stands for a held entry in the float32 buffers: exp() of it is 0
 FLOOR = -1e29  # stands for a logit of −inf, so that no 0·inf appears
-_BLOCK = 64  # small enough that the blocks' rounding averages out
+_BLOCK, _WIDE = 64, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,16 @@ class RestSums:
 
 
 def row_sums(values_RV: Tensor) -> Tensor:
-    """Σ of each row, [R] float64: blocks in float32, their sums in float64 (a float64 sum converts every value: 3×)."""
-    whole = values_RV.shape[1] // _BLOCK * _BLOCK
-    sums = values_RV[:, whole:].sum(1, dtype=torch.float64)
-    if whole:
-        blocks = values_RV[:, :whole].view(values_RV.shape[0], -1, _BLOCK)
-        sums += blocks.sum(2).sum(1, dtype=torch.float64)
-    return sums
+    """Σ of each row, [R] float64: float32 in short blocks, whose rounding averages out, float64 over them.
+
+    A sum in float64 throughout first writes every value as float64; small vocabularies can afford it.
+    """
+    rows, vocab = values_RV.shape
+    if vocab < _WIDE:
+        return values_RV.sum(1, dtype=torch.float64)
+    whole = vocab // _BLOCK * _BLOCK
+    tail = values_RV[:, whole:].sum(1, dtype=torch.float64)
+    return values_RV[:, :whole].view(rows, -1, _BLOCK).sum(2).sum(1, dtype=torch.float64)
 
 
 class Scratch:
@@ -80,7 +83,7 @@ class Scratch:
         log_scale_old = torch.logaddexp(log_held_old, peak_old + torch.log(total_old)) - peak_old
         log_scale_new = torch.logaddexp(log_held_new, peak_new + torch.log(total_new)) - peak_new
 
-        squares_new = row_sums(torch.mul(q_RV, q_RV, out=t_RV))
+        squares_new = torch.linalg.vector_norm(q_RV, dim=1).double().square()
         y_RV.sub_(x_RV)  # before any product: what the two have in common is gone exactly
         moved = row_sums(torch.mul(p_RV, y_RV, out=t_RV))
         # The larger of the two scales is taken out, so that neither underflows where the other does not.
@@ -104,13 +107,14 @@ class Scratch:
 
     def _exponentials(self, x_RV: Tensor, e_RV: Tensor, t_RV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Leaves x/T relative to the row's largest logit and exp of it in e; that logit, Σe and Σe·x."""
-        x_RV.clamp_(min=FLOOR)
         peak = x_RV.amax(1, keepdim=True)
         peak = torch.where(peak <= FLOOR, 0.0, peak)  # nothing left outside the held ids
         x_RV.sub_(peak)
         if self.temperature != 1.0:
             x_RV.div_(self.temperature)  # after the subtraction: rounding is relative to the distance from the peak
-        torch.exp(x_RV, out=e_RV)
-        total = e_RV.sum(1, dtype=torch.float64)  # log Z and every log-prob depend on it
+        total = row_sums(torch.exp(x_RV, out=e_RV))
         weighted = row_sums(torch.mul(e_RV, x_RV, out=t_RV))
+        if bool(weighted.isnan().any()):  # 0·(−inf): such logits are rare, a pass over all of them is not free
+            x_RV.clamp_(min=FLOOR)
+            weighted = row_sums(torch.mul(e_RV, x_RV, out=t_RV))
         return peak.squeeze(1).double() / self.temperature, total, weighted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,13 @@ _POLICIES = {  # evaluation point → the segment's columns for π_old and π
 }
 
 
+_COLUMNS = [
+    *("group_id", "sample_id", "counted", "advantage", "reward", "entropy_old"),
+    *("logp_rollout", "logp_old", "logp_new", "logp_old_logged", "logp_new_logged"),
+    *(f"{name}__{pair}" for pair, names in PAIRS.items() for name in names),
+]
+
+
 def measure(task: Message, emit: Emit) -> Message:
     """Write the tables `MEASURES` of one analysis as Parquet into the folder `task["out"]`; harmless to repeat.
 
@@ -50,10 +57,9 @@ def measure(task: Message, emit: Emit) -> Message:
     """
     agreement, bounds = Agreement(list(METHODS.values()), task["thresholds"]), []
     for step, path in task["segments"]:
-        segment = pq.read_table(path, partitioning=None)
-        agreement.add(tokens_of(segment, task["evaluated_at"]))
+        segment = pq.read_table(path, columns=_COLUMNS, partitioning=None)
+        agreement.add(tokens_of(segment, task["evaluated_at"]), lambda: emit({"event": "measured"}))  # a heartbeat
         bounds.append({"step": step, **bounds_of(segment)})
-        emit({"event": "measured"})
     out = Path(task["out"])
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("method_agreement", list(agreement.rows())), ("bounds", bounds)):
@@ -130,16 +136,16 @@ def _codes(names: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 @dataclass
 class _Counts:
-    """Counts [M, M] of tokens with A ≠ 0, by what the row's and the column's method decide."""
+    """Counts [M, M] of tokens with A ≠ 0, by what the row's and the column's method decide. What only the column's
+    drops is the transpose of what only the row's does."""
 
     both_keep: Tensor
     only_method_drops: Tensor
-    only_other_drops: Tensor
     both_drop: Tensor
 
     @classmethod
     def zero(cls, size: int) -> _Counts:
-        return cls(*(torch.zeros(size, size, dtype=torch.float64) for _ in range(4)))
+        return cls(*(torch.zeros(size, size, dtype=torch.float64) for _ in range(3)))
 
 
 class Agreement:
@@ -159,8 +165,8 @@ class Agreement:
         ]
         self._evaluated = [False] * len(methods)
 
-    def add(self, tokens: TokenArrays) -> None:
-        """Evaluate every method on one step's tokens."""
+    def add(self, tokens: TokenArrays, on_method: Callable[[], None] = lambda: None) -> None:
+        """Evaluate every method on one step's tokens; `on_method` is called after each."""
         signed = tokens.advantage.sign()
         keeps, knowns = [], []
         for index, method in enumerate(self.methods):
@@ -178,6 +184,7 @@ class Agreement:
                 of_sign = known & (signed == sign)
                 self._by_sign[index, side, 0] += (of_sign & keep).sum()
                 self._by_sign[index, side, 1] += (of_sign & ~keep).sum()
+            on_method()
         self._count(torch.stack(keeps), torch.stack(knowns))
 
     def _count(self, keep: Tensor, known: Tensor) -> None:
@@ -186,7 +193,6 @@ class Agreement:
             k, d = (part & kept).float(), (part & ~kept).float()
             self._counts.both_keep += (k @ k.T).double()
             self._counts.only_method_drops += (d @ k.T).double()
-            self._counts.only_other_drops += (k @ d.T).double()
             self._counts.both_drop += (d @ d.T).double()
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -195,9 +201,12 @@ class Agreement:
             reason = None if self._evaluated[i] else self._reasons[i]
             rates = [_ratio(float(kept_dropped[1]), float(kept_dropped.sum())) for kept_dropped in self._by_sign[i]]
             for j, other in enumerate(self.methods):
+                counts = self._counts
                 cells = [
-                    float(getattr(self._counts, name)[i, j])
-                    for name in ("both_keep", "only_method_drops", "only_other_drops", "both_drop")
+                    float(counts.both_keep[i, j]),
+                    float(counts.only_method_drops[i, j]),
+                    float(counts.only_method_drops[j, i]),
+                    float(counts.both_drop[i, j]),
                 ]
                 yield {
                     "method": method.name,

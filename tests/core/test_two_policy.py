@@ -45,7 +45,14 @@ def assert_ordered(stats: TwoPolicyStats) -> None:
 @pytest.mark.parametrize("mode", ["paper", "slots"])
 @pytest.mark.parametrize(
     ("vocab", "scale", "step", "temperature"),
-    [(500, 5.0, 0.3, 1.0), (4097, 3.0, 0.05, 0.7), (2000, 20.0, 1e-4, 1.3), (5, 2.0, 0.5, 1.0), (21, 2.0, 0.5, 1.0)],
+    [
+        (500, 5.0, 0.3, 1.0),
+        (4097, 3.0, 0.05, 0.7),
+        (2000, 20.0, 1e-4, 1.3),
+        (5, 2.0, 0.5, 1.0),
+        (21, 2.0, 0.5, 1.0),
+        (16_451, 4.0, 0.1, 1.0),
+    ],
 )
 def test_against_the_reference(vocab: int, scale: float, step: float, temperature: float, mode: str) -> None:
     generator = torch.Generator().manual_seed(vocab)

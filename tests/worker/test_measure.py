@@ -158,7 +158,7 @@ def test_measure_writes_every_table(tmp_path: Path, evaluated_at: str) -> None:
     emit: Callable[[dict[str, Any]], None] = events.append
     task = {"segments": [[0, str(path)], [1, str(path)]], "evaluated_at": evaluated_at, "thresholds": THRESHOLDS}
     assert measure({**task, "out": str(tmp_path / "out")}, emit) == {"steps": 2}
-    assert len(events) == 2
+    assert len(events) >= 2 * 30  # a sign of life after every method
     for name, schema in MEASURES.items():
         assert pq.read_schema(tmp_path / "out" / f"{name}.parquet").equals(schema)
     rows = pq.read_table(tmp_path / "out" / "method_agreement.parquet").to_pylist()

@@ -58,6 +58,14 @@ def test_cppo_s_budget_follows_the_response() -> None:
     assert keep_of(METHODS["cppo"](calm, delta=0.01, w_min=0.5, estimate="topk")) == [True, True]
 
 
+def test_cppo_s_budget_grows_with_the_weights_of_the_prefix() -> None:
+    # w = 1, .9, .8; Z = .1, 0, .096; c₃ = .1 + .05·1.9 − .1 = .095
+    tokens = responses([1], mu=[[0.1] * 3], new=[[0.2] * 3], tv_topk_rollout=[[0.1, 0.0, 0.12]])
+    found = METHODS["cppo"](tokens, delta=0.1, budget=0.05, estimate="topk")
+    assert keep_of(found) == [True, True, False]
+    assert keep_of(METHODS["cppo"](tokens, delta=0.1, budget=0.0506, estimate="topk")) == [True] * 3  # .09614
+
+
 def test_cppo_with_a_fixed_horizon_and_a_capped_weight() -> None:
     # w₂ = 1 − .2·1/(5 − 1) = .95: Z₂ = .95·.16 = .152 > .15; over the response's own two tokens w₂ = .8
     tokens = responses([1], mu=[[0.5, 0.2]], new=[[0.5, 0.36]])
@@ -118,10 +126,10 @@ def test_gbpo_asks_for_rewards_and_prompts() -> None:
 
 
 def test_quantiles_of_parts() -> None:
-    values = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0, NAN, 1.0], dtype=torch.float64)
-    index = torch.tensor([0, 0, 0, 2, 2, 3, 3])
-    size = torch.tensor([3, 0, 2, 2])
-    # 1, 2, 3: place 1.8 → 2 + .8; no values; 4, 5: place .9; one is not known
+    values = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0, NAN, 1.0, 2.0], dtype=torch.float64)
+    index = torch.tensor([0, 0, 0, 2, 2, 3, 3, 3])
+    size = torch.tensor([3, 0, 2, 3])
+    # 1, 2, 3: place 1.8 → 2 + .8; no values; 4, 5: place .9; 1, 2 and one that is not known
     assert _quantile(values, index, size, 0.9).tolist() == pytest.approx([2.8, NAN, 4.9, NAN], nan_ok=True)
     assert _quantile(values, index, size, 0.5).tolist() == pytest.approx([2, NAN, 4.5, NAN], nan_ok=True)
     nothing = _quantile(values[:0], index[:0], torch.tensor([0]), 0.5)

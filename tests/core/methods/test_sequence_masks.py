@@ -97,6 +97,13 @@ def test_vaco_over_binary_divergences_as_open_instruct_tests_it(vector: dict[str
     assert coef_of(found) == pytest.approx([w * a for ws, of in rows for w, a in zip(ws, of, strict=True)])
 
 
+def test_vaco_measures_the_mismatch_and_not_the_update() -> None:
+    # |μ − π_old| = .25 and A·log ρ > 0; |μ − π| = .24
+    tokens = responses([-1], mu=[[0.5]], old=[[0.25]], new=[[0.26]])
+    assert keep_of(METHODS["vaco"](tokens, divergence="tv", delta=0.245)) == [False]
+    assert coef_of(METHODS["vaco"](tokens, divergence="tv", delta=0.255)) == pytest.approx([-0.5 * 1.04])
+
+
 def test_opsm_drops_unlikely_responses_with_negative_advantage() -> None:
     # mean of log μ − log π: .6, .5 = δ, .6 with A > 0, .6 with A = 0; π = π_old, so PPO keeps everything
     log_ratio = [[-1.0, -0.5, -0.3], [-1.0, 0.0], [-0.6], [-0.6]]
