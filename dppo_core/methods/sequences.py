@@ -22,7 +22,7 @@ _PLAIN: dict[str, Parameter] = {"eps_low": 0.2, "eps_high": 0.2}
 @method(
     "gspo",
     "GSPO",
-    source="arXiv:2507.18071 Eq. 5, 7 and 14; AReaL `_compute_sequence_level_ratio_and_advantages`",
+    source="arXiv:2507.18071 Eq. 5 and 7; AReaL `_compute_sequence_level_ratio_and_advantages`",
     status="read",
     level="sequence",
     needs=("logp_old", "logp_new"),
