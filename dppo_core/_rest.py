@@ -54,7 +54,7 @@ def row_sums(values_RV: Tensor) -> Tensor:
         return values_RV.sum(1, dtype=torch.float64)
     whole = vocab // _BLOCK * _BLOCK
     tail = values_RV[:, whole:].sum(1, dtype=torch.float64)
-    return values_RV[:, :whole].view(rows, -1, _BLOCK).sum(2).sum(1, dtype=torch.float64)
+    return values_RV[:, :whole].view(rows, -1, _BLOCK).sum(2).sum(1, dtype=torch.float64) + tail
 
 
 class Scratch:

@@ -56,8 +56,9 @@ def assert_ordered(stats: TwoPolicyStats) -> None:
 )
 def test_against_the_reference(vocab: int, scale: float, step: float, temperature: float, mode: str) -> None:
     generator = torch.Generator().manual_seed(vocab)
-    old = scale * torch.randn(24, vocab, generator=generator)
-    new = old + step * torch.randn(24, vocab, generator=generator)
+    rows = 24 if vocab < 10_000 else 4
+    old = scale * torch.randn(rows, vocab, generator=generator)
+    new = old + step * torch.randn(rows, vocab, generator=generator)
     sampled = torch.multinomial(torch.softmax(old / temperature, 1), 1, generator=generator).squeeze(1)
     assert_matches(old, new, sampled, 1e-8, 1e-7, topk_mode=mode, temperature=temperature)
     assert_ordered(score(old, new, sampled, topk_mode=mode, temperature=temperature))
