@@ -68,11 +68,11 @@ def test_gmpo_keeps_on_the_bound_and_where_there_is_no_advantage() -> None:
 
 
 def test_vespo_weighs_by_a_gamma_function_of_the_product() -> None:
-    # w = 2·½·2 = 2, A > 0: exp(3 + 2·ln 2 − 3·2) = 4e⁻³; w = ½, A < 0: exp(2 + 3·ln ½ − 2·½) = e/8; w = 1: 1
+    # w = 2·½·2 = 2, A = ¼: exp(3 + 2·ln 2 − 3·2) = 4e⁻³; w = ½, A < 0: exp(2 + 3·ln ½ − 2·½) = e/8; w = 1: 1
     ratio = [[2, 0.5, 2], [0.25, 2], [1], [7]]
-    found = METHODS["vespo"](mismatched([1, -2, -3, 0], [[1] * len(of) for of in ratio], ratio))
+    found = METHODS["vespo"](mismatched([0.25, -2, -3, 0], [[1] * len(of) for of in ratio], ratio))
     assert keep_of(found) == [True] * 7
-    assert coef_of(found) == pytest.approx([4 * E**-3] * 3 + [-2 * E / 8] * 2 + [-3, 0])
+    assert coef_of(found) == pytest.approx([E**-3] * 3 + [-2 * E / 8] * 2 + [-3, 0])
 
 
 def test_vespo_bounds_its_weight() -> None:
