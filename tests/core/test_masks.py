@@ -71,7 +71,7 @@ def test_decisions_of_several_masks() -> None:
     first = keep_unless(flags, tensor(0, 0, 0, NAN))
     second = keep_unless(torch.tensor([False, True, False, False]), tensor(0, 0, 0, 0))
     assert decided(first) == [False, False, True, None]
-    assert decided(first & second) == [False, False, True, None]
+    assert decided(first & second) == decided(second & first) == [False, False, True, None]
     assert decided(keep_all(tensor(1, NAN, 3), tensor(1, 2, NAN))) == [True, None, None]
 
 

@@ -126,6 +126,8 @@ def test_pdm_s_tail() -> None:
     some = with_lists([[0.3, 0.3]], [[0.32, 0.41]], [1], [1.0])
     assert keep_of(METHODS["pdm"](some)) == [False]
     assert keep_of(METHODS["pdm"](some, tail="none")) == [True]
+    # π = (.32, .43 | .25): .02 − .0064 − .0559 = −.0423, and .25·.15 = .0375 does not turn it
+    assert keep_of(METHODS["pdm"](with_lists([[0.3, 0.3]], [[0.32, 0.43]], [1], [1.0]))) == [True]
     # places that are not used count nothing
     padded = with_lists([[0.3, 0.3, NAN]], [[0.32, 0.41, 0.2]], [1], [1.0])
     assert keep_of(METHODS["pdm"](padded)) == [False]

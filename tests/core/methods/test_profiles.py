@@ -82,6 +82,13 @@ def test_float32_loses_what_lies_within_a_spacing_of_one() -> None:
     assert PROFILES["exact"].binary_kl(mu, pi).item() == pytest.approx(0.99 * LN(0.99) + 0.01 * LN(0.01 / 1e-8))
 
 
+def test_added_and_floored_differ_one_spacing_below_one() -> None:
+    # 1 − π = 2⁻²⁴ = 5.96e-8: with 1e-8 added 6.96e-8, floored at 1e-8 what it is
+    for profile, rest in (("stable-rl", SPACING + 1e-8), ("slime", SPACING)):
+        expected = 0.99 * LN(0.99) + 0.01 * LN(0.01 / rest)
+        assert kl(profile, 0.99, 1 - SPACING) == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_convention_for_zero_advantages() -> None:
     negative = {name for name, profile in PROFILES.items() if profile.zero_advantage == "negative"}
     assert negative == {"stable-rl", "verl", "prime-rl", "trl", "rllm", "slime"}
