@@ -43,6 +43,14 @@ def thresholds(delta: float, weight_cap: float | None, profile: str = "exact") -
     return {"delta_low": delta, "delta_high": delta, "weight_cap": weight_cap, "profile": profile}
 
 
+_SENSITIVITY = {"tv": (0.1, 0.15, 0.2), "kl": (0.05, 0.1, 0.15)}  # App. F.4
+_TV_ONLY: Variants = {
+    "paper-scaling-lora": thresholds(0.15, 5.0),
+    "zaya1": thresholds(0.1, None),  # of these two only δ is published
+    "tmax": thresholds(0.1, None),
+}
+
+
 def _frameworks(metric: str, estimate: str, anchor: str) -> Variants:
     """Each framework's defaults. Where δ is set by a clip ratio (verl, Stable-RL, slime) it is .2 for KL too; TRL,
     verl and SkyRL recommend .05."""
@@ -74,7 +82,8 @@ def _frameworks(metric: str, estimate: str, anchor: str) -> Variants:
         "open-instruct": thresholds(0.1, None, "open-instruct"),
         "skyrl": thresholds(0.2, None, "skyrl"),
         "rllm": thresholds(0.2, None, "rllm"),
-        **({"zaya1": thresholds(0.1, None), "tmax": thresholds(0.1, None)} if metric == "tv" else {}),
+        **{f"sensitivity-{delta}": thresholds(delta, None) for delta in _SENSITIVITY[metric]},
+        **(_TV_ONLY if metric == "tv" else {}),
     }
 
 
