@@ -43,6 +43,12 @@ class Notices:
         """Records without `response_mask`."""
         self._note("no_response_mask", "response_mask", lines)
 
+    def left_out(self, reason: str, lines: Iterable[int]) -> None:
+        """Responses that the adapter of the file's format did not take."""
+        self._note("left_out", reason, lines)
+        for example in self._kinds["left_out", reason].examples:
+            example["field"] = None
+
     def unsorted_top(self, lines: Iterable[int]) -> None:
         """Records whose top lists are not best first somewhere."""
         self._note("unsorted_top_logprobs", "rollout_top_logprobs", lines)
@@ -70,6 +76,7 @@ class Notices:
         warnings = []
         for (code, name), kind in sorted(self._kinds.items()):
             word = {
+                "left_out": self._word_left_out,
                 "no_response_mask": self._word_mask,
                 "unsorted_top_logprobs": self._word_unsorted,
                 "unknown_fields": self._word_unknown,
@@ -86,6 +93,10 @@ class Notices:
             "tokens are among them, log the mask.",
             "count": kind.count,
         }
+
+    def _word_left_out(self, reason: str, kind: _Kind) -> dict[str, Any]:
+        responses = "1 response was" if kind.count == 1 else f"{kind.count} responses were"
+        return {"message": f"{responses} left out: {reason}.", "count": kind.count}
 
     def _word_unsorted(self, _name: str, kind: _Kind) -> dict[str, Any]:
         return {

@@ -203,6 +203,10 @@ class _Import:
         self._problems.add(self._seen.duplicates(MAX_ERRORS))
         if self._problems:
             raise self._problems.error()
+        for reason, lines in self._source.left_out.items():
+            self._notices.left_out(reason, lines)
+        if not self._records and self._source.left_out:
+            raise BadRecord(f"The file holds no response to import: {'; '.join(self._source.left_out)}.")
         if not self._records:
             raise BadRecord("The file holds no record. Write one JSON object a line, or rows of Parquet.")
         pieces = self._writer.finish()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from service.errors import BadRecord, FieldError
-from service.ingest.adapters import Adapter, choose
+from service.ingest.adapters import Adapter, LeftOut, choose
 from service.ingest.containers import Container, Inflow, container_of
 from service.ingest.examine import NOT_ENDED, parse_line
 from service.ingest.lines import Lines, line_chunks
 from service.ingest.ndjson import JsonLines, RecordReader
 from service.ingest.parquet import ParquetSource
+from service.ingest.problems import Problems
 from service.ingest.reading import Chunk
 from service.ingest.record import names_of
 from service.ingest.task import Task
@@ -27,6 +29,7 @@ class Source(Protocol):
 
     size: int  # bytes of the file
     format: str  # the adapter's name, known once the first chunk is there
+    left_out: dict[str, list[int]]  # reason → the lines of responses that were not converted, as far as was read
 
     def chunks(self) -> Iterator[Chunk]: ...
 
@@ -52,6 +55,7 @@ class _LineSource:
         self._inflow = Inflow(Path(task.path), container, task.limits)
         self.size = self._inflow.size
         self.format = task.format
+        self.left_out: dict[str, list[int]] = {}
 
     def bytes_done(self, records: int) -> int:
         del records
@@ -64,7 +68,9 @@ class _LineSource:
             if adapter is None:
                 adapter = choose(self._task.format, _first_names(lines), self._adapters)
                 self.format = adapter.name
-            yield JsonLines(lines if adapter.convert is None else _converted(lines, adapter), reader)
+            native = lines if adapter.convert is None else _converted(lines, adapter, self.left_out)
+            if len(native):
+                yield JsonLines(native, reader)
 
 
 class _TableSource:
@@ -77,6 +83,7 @@ class _TableSource:
         self._adapter = choose(task.format, self._file.names, adapters)
         self.size = self._file.size
         self.format = self._adapter.name
+        self.left_out: dict[str, list[int]] = {}
 
     def bytes_done(self, records: int) -> int:
         return self._file.bytes_done(records)
@@ -90,10 +97,10 @@ class _TableSource:
                 if self._adapter.convert is None:
                     yield rows
                 else:
-                    native = Lines()
-                    for place, line in enumerate(rows.lines):
-                        _convert(native, line, rows.raw(place), self._adapter)
-                    yield JsonLines(native, reader)
+                    raws = ((line, rows.raw(place)) for place, line in enumerate(rows.lines))
+                    native = _native(raws, self._adapter, self.left_out, {})
+                    if len(native):
+                        yield JsonLines(native, reader)
         finally:
             self._file.close()
 
@@ -107,23 +114,62 @@ def _first_names(lines: Lines) -> frozenset[str]:
         return frozenset(names_of(lines.texts[0]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         first = parse_line(lines.numbers[0], lines.texts[0])
-        if isinstance(first, FieldError) and first.message == NOT_ENDED:
+        if not isinstance(first, FieldError):  # NaN and infinities, which Python's writers put into JSON
+            return frozenset(first)
+        if first.message == NOT_ENDED:
             raise BadRecord(f"Line {first.line}: {NOT_ENDED}.", [first]) from None
         return frozenset()
 
 
-def _converted(lines: Lines, adapter: Adapter) -> Lines:
-    native = Lines()
-    for number, text in zip(lines.numbers, lines.texts, strict=True):
-        raw = parse_line(number, text)
+def _converted(lines: Lines, adapter: Adapter, left_out: dict[str, list[int]]) -> Lines:
+    """The native records of some lines; a line that is no object stays, for the native reading to say why."""
+    raws = ((number, parse_line(number, text)) for number, text in zip(lines.numbers, lines.texts, strict=True))
+    texts = dict(zip(lines.numbers, lines.texts, strict=True))
+    return _native(raws, adapter, left_out, texts)
+
+
+def _native(
+    raws: Iterable[tuple[int, dict[str, Any] | FieldError]],
+    adapter: Adapter,
+    left_out: dict[str, list[int]],
+    texts: Mapping[int, bytes],
+) -> Lines:
+    """What an adapter makes of some records. Raises `BadRecord` with the errors of all of them."""
+    native, problems, broken = Lines(), Problems(), []
+    for line, raw in raws:
         if isinstance(raw, FieldError):
-            native.append(number, text)  # the native reading says what is wrong with it
-        else:
-            _convert(native, number, raw, adapter)
+            native.append(line, texts[line])
+            broken.append(raw)
+            continue
+        try:
+            _convert(native, line, raw, adapter, left_out)
+        except BadRecord as error:
+            if not error.errors:
+                raise
+            problems.add(error.errors)
+        except RecursionError:
+            problems.add([FieldError("is nested too deeply", line)])
+        if problems.full:
+            problems.stopped_at = line
+            break
+    if problems:
+        problems.add(broken)
+        raise problems.error()
     return native
 
 
-def _convert(native: Lines, line: int, raw: dict[str, Any], adapter: Adapter) -> None:
+def _convert(native: Lines, line: int, raw: dict[str, Any], adapter: Adapter, left_out: dict[str, list[int]]) -> None:
     assert adapter.convert is not None
     for record in adapter.convert(line, raw):
-        native.append(line, msgspec.json.encode(record))
+        if isinstance(record, LeftOut):
+            left_out.setdefault(record.reason, []).append(line)
+        else:
+            native.append(line, _encoded(record))
+
+
+def _encoded(record: dict[str, Any]) -> bytes:
+    """A record as JSON. What JSON or UTF-8 does not have (half a surrogate pair) is left to the native reading."""
+    try:
+        return msgspec.json.encode(record)
+    except (UnicodeError, OverflowError):
+        return json.dumps(record).encode()

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.errors import Invalid
-from service.ingest.adapters.base import Adapter
+from service.ingest.adapters.atropos import ATROPOS
+from service.ingest.adapters.base import Adapter, LeftOut
 from service.ingest.adapters.native import NATIVE
+from service.ingest.adapters.nemo_rl import NEMO_RL
+from service.ingest.adapters.open_instruct import OPEN_INSTRUCT
+from service.ingest.adapters.prime_rl import PRIME_RL
 
-__all__ = ["ADAPTERS", "Adapter", "choose"]
+__all__ = ["ADAPTERS", "Adapter", "LeftOut", "choose"]
 
-ADAPTERS: tuple[Adapter, ...] = (NATIVE,)
+ADAPTERS: tuple[Adapter, ...] = (NATIVE, PRIME_RL, NEMO_RL, OPEN_INSTRUCT, ATROPOS)
 
 
 def choose(format_: str, names: frozenset[str], adapters: Sequence[Adapter] = ADAPTERS) -> Adapter:

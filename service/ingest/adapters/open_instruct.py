@@ -1,0 +1,57 @@
+"""open-instruct `{run}_rollouts_{shard}.jsonl` (`save_traces`): one response a line, prompt and response apart.
+
+The trainer's mask of tool tokens is not in the file, so that every response token counts, with the import's warning.
+Log-probs may hold 1.0, open-instruct's sign for "not valid"; its `prompt_idx` starts again with every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from service.ingest.adapters.base import Adapter, LeftOut
+from service.ingest.adapters.common import Span
+from service.ingest.adapters.fields import Fields
+
+__all__ = ["OPEN_INSTRUCT"]
+
+_NEEDED = ("step", "sample_idx", "prompt_idx", "prompt_tokens", "response_tokens")
+_INVALID_LOGPROB = 1.0
+
+
+def _recognises(names: frozenset[str]) -> bool:
+    return set(_NEEDED) <= names
+
+
+def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]:
+    fields = Fields(line, raw)
+    fields.need(*_NEEDED)
+    fields.check()
+    prompt, response = fields.ids("prompt_tokens"), fields.ids("response_tokens")
+    step, group = fields.step("step"), fields.name("prompt_idx")
+    if prompt == []:
+        fields.wrong("prompt_tokens", "is empty")
+    fields.check()
+    if not response:
+        yield LeftOut("the response has no token")
+        return
+    meta = {name: fields.get(name) for name in ("dataset", "ground_truth", "request_info")}
+    record = {
+        "step": step,
+        "sample_id": fields.name("sample_idx"),
+        "group_id": f"{step}/{group}",
+        "prompt_token_ids": prompt,
+        "response_token_ids": response,
+        "rollout_logprobs": fields.logprobs(
+            "logprobs", len(response), Span(0, len(response), [True] * len(response)), _INVALID_LOGPROB
+        ),
+        "reward": fields.number("reward"),
+        "advantage": fields.number("advantage"),
+        "finish_reason": fields.text("finish_reason"),
+        "meta": {name: value for name, value in meta.items() if value is not None},
+    }
+    fields.check()
+    yield record
+
+
+OPEN_INSTRUCT = Adapter("open-instruct", _recognises, _convert)
