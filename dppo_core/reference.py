@@ -30,11 +30,13 @@ def reference_token(
     p, q = logp.exp(), logq.exp()
     vocab = p.shape[0]
 
-    ranking = sorted(range(vocab), key=lambda token: (-float(old_logits[token]), token))[:top_k]
+    by_id = old_logits.tolist()
+    ranking = sorted(range(vocab), key=lambda token: (-by_id[token], token))[:top_k]
     support = list(ranking)
     if sampled not in support:
         support = [*support, sampled] if topk_mode == "paper" else [*support[:-1], sampled]
-    others = [token for token in range(vocab) if token not in set(support)]
+    inside = set(support)
+    others = [token for token in range(vocab) if token not in inside]
 
     def merged(groups: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         log_p = torch.stack([torch.logsumexp(logp[group], 0) for group in groups if group])
@@ -57,5 +59,5 @@ def reference_token(
         "topk_mass_new": float(q[support].sum()),
         "entropy_old": -float(torch.where(p > 0, p * logp, torch.zeros_like(p)).sum()),
         "entropy_new": -float(torch.where(q > 0, q * logq, torch.zeros_like(q)).sum()),
-        "grad_norm_new": float(torch.linalg.vector_norm(torch.eye(vocab, dtype=torch.float64)[sampled] - q)),
+        "grad_norm_new": float(torch.linalg.vector_norm(torch.nn.functional.one_hot(torch.tensor(sampled), vocab) - q)),
     }
