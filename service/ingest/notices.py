@@ -53,6 +53,10 @@ class Notices:
         """Records whose top lists are not best first somewhere."""
         self._note("unsorted_top_logprobs", "rollout_top_logprobs", lines)
 
+    def approximate(self, lines: Iterable[int]) -> None:
+        """Records marked approximate: by the import, which tokenised their text, or by whoever wrote them."""
+        self._note("approximate", "logprobs_approximate", lines)
+
     def zeros(self, name: str, zeros: int, known: int, all_zero: Iterable[int]) -> None:
         """`zeros` of the `known` log-probabilities `name` are exactly 0; the lines whose every one is."""
         self._zeros[name] += zeros
@@ -76,6 +80,7 @@ class Notices:
         warnings = []
         for (code, name), kind in sorted(self._kinds.items()):
             word = {
+                "approximate": self._word_approximate,
                 "left_out": self._word_left_out,
                 "no_response_mask": self._word_mask,
                 "unsorted_top_logprobs": self._word_unsorted,
@@ -97,6 +102,14 @@ class Notices:
     def _word_left_out(self, reason: str, kind: _Kind) -> dict[str, Any]:
         responses = "1 response was" if kind.count == 1 else f"{kind.count} responses were"
         return {"message": f"{responses} left out: {reason}.", "count": kind.count}
+
+    def _word_approximate(self, _name: str, kind: _Kind) -> dict[str, Any]:
+        records = "1 record is" if kind.count == 1 else f"{kind.count} records are"
+        return {
+            "message": f"{records} approximate: token ids made from text, or log-probs of other tokens than these. "
+            "What is computed from them is approximate too; log token ids to be exact.",
+            "count": kind.count,
+        }
 
     def _word_unsorted(self, _name: str, kind: _Kind) -> dict[str, Any]:
         return {

@@ -20,7 +20,8 @@ def observe_masks(columns: Columns, notices: Notices) -> None:
 
 
 def observe(columns: Columns, notices: Notices) -> None:
-    """Exact zeros among log-probs and unsorted top lists, in settled columns."""
+    """Exact zeros among log-probs, unsorted top lists and what is approximate, in settled columns."""
+    notices.approximate(columns.lines[[bool(marked) for marked in columns.logprobs_approximate]].tolist())
     for name in LOGPROBS:
         column = columns.lists.get(name)
         if column is None:

@@ -20,6 +20,7 @@ from service.ingest.problems import Problems
 from service.ingest.reading import Chunk
 from service.ingest.record import names_of
 from service.ingest.task import Task
+from service.ingest.tokens import tokenising
 
 __all__ = ["Source", "open_source"]
 
@@ -41,6 +42,7 @@ def open_source(task: Task, adapters: Sequence[Adapter]) -> Source:
     """The file of a task. Raises `UnsupportedMedia`, `Invalid` and `BadRecord` for one that is not to be read."""
     choose(task.format, frozenset(), adapters)  # a format that does not exist is refused before the file is opened
     container = container_of(Path(task.path))
+    adapters = tokenising(adapters, task.tokenizer)
     kind = _TableSource if container == "parquet" else _LineSource
     return kind(task, container, adapters)
 

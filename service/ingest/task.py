@@ -35,6 +35,7 @@ class Task(msgspec.Struct, frozen=True):
     step: Annotated[int, msgspec.Meta(ge=0, le=MAX_STEP)] | None = None  # fills records that name none
     existing: dict[str, list[str]] = {}  # step → Parquet pieces that are already imported
     replace: bool = False  # the steps of this file replace the existing ones
+    tokenizer: str | None = None  # directory of the run's tokenizer, for logs that hold text only
 
 
 def read_task(message: dict[str, Any]) -> Task:

@@ -8,16 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.errors import Invalid
+from service.ingest.adapters.areal import AREAL
 from service.ingest.adapters.atropos import ATROPOS
 from service.ingest.adapters.base import Adapter, LeftOut
 from service.ingest.adapters.native import NATIVE
 from service.ingest.adapters.nemo_rl import NEMO_RL
 from service.ingest.adapters.open_instruct import OPEN_INSTRUCT
 from service.ingest.adapters.prime_rl import PRIME_RL
+from service.ingest.adapters.roll import ROLL, ROLL_BOARD
+from service.ingest.adapters.sglang import SGLANG
+from service.ingest.adapters.trl import TRL
+from service.ingest.adapters.verl import VERL
+from service.ingest.adapters.vllm import VLLM
 
 __all__ = ["ADAPTERS", "Adapter", "LeftOut", "choose"]
 
-ADAPTERS: tuple[Adapter, ...] = (NATIVE, PRIME_RL, NEMO_RL, OPEN_INSTRUCT, ATROPOS)
+ADAPTERS: tuple[Adapter, ...] = (
+    *(NATIVE, PRIME_RL, NEMO_RL, OPEN_INSTRUCT, ATROPOS),  # they log token ids
+    *(VERL, TRL, AREAL, ROLL, ROLL_BOARD),  # they log text
+    *(VLLM, SGLANG),  # engines
+)
 
 
 def choose(format_: str, names: frozenset[str], adapters: Sequence[Adapter] = ADAPTERS) -> Adapter:

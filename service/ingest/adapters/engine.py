@@ -1,0 +1,72 @@
+"""What responses of inference engines share: no step or reward of their own, and top log-probs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from service.ingest.adapters.common import number, prompt_hash
+from service.ingest.adapters.fields import Fields
+from service.ingest.adapters.text import TOKENISE, conversation, text_group
+
+__all__ = ["Pair", "best_first", "engine_record", "logprob", "prompt_of", "top_fields"]
+
+Pair = tuple[int, float]  # token id, log-prob
+
+_FLOOR = -9999.0  # how vLLM writes −∞, and "not known" in chat responses
+_BESIDE = ("step", "group_id", "reward", "advantage", "policy_version")  # what whoever logs a response may add to it
+
+
+def logprob(value: Any) -> float | None:
+    """A log-prob; None where the engine had none. Raises `ValueError` for what is no number."""
+    try:
+        found = number(value)
+    except ValueError:
+        if isinstance(value, float) and value == -math.inf:
+            return None
+        raise
+    return None if found is None or found <= _FLOOR else found
+
+
+def best_first(pairs: Iterable[Pair]) -> list[Pair]:
+    """Top entries by log-prob, equal ones as they stand."""
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def top_fields(tops: list[list[Pair]]) -> dict[str, Any]:
+    """The record's top lists; none where no position has one."""
+    if not any(tops):
+        return {}
+    return {
+        "rollout_top_token_ids": [[token for token, _ in top] for top in tops],
+        "rollout_top_logprobs": [[value for _, value in top] for top in tops],
+    }
+
+
+def prompt_of(*places: Fields) -> str | list[Any] | None:
+    """The prompt as text or chat messages, if one of these objects holds it."""
+    for fields in places:
+        for name in ("prompt", "messages"):
+            if fields.get(name) is not None:
+                return conversation(fields, name)
+    return None
+
+
+def engine_record(
+    sample: str, ids: list[int] | None, prompt: str | list[Any] | None, response: str | None, places: tuple[Fields, ...]
+) -> dict[str, Any]:
+    """A record without its response: names, prompt, and what stands beside the response in `places`."""
+    beside = {name: fields.get(name) for name in _BESIDE for fields in places if fields.get(name) is not None}
+    record: dict[str, Any] = {
+        "sample_id": sample,
+        "group_id": text_group(prompt or "") if ids is None else prompt_hash(ids),
+        "prompt_text": prompt if isinstance(prompt, str) else None,
+        "response_text": response,
+        **beside,
+    }
+    if ids is None:
+        record[TOKENISE] = {"prompt": prompt}
+    else:
+        record["prompt_token_ids"] = ids
+    return record

@@ -1,0 +1,56 @@
+"""verl's `trainer.rollout_data_dir` (and `validation_data_dir`): JSONL, one response a line, text only.
+
+Written by `_write_generations` (verl/trainer/ppo/ray_trainer.py) and, with `uid`, by the trainer of
+verl/trainer/ppo/v1/trainer_base.py: `input` and `output` (special tokens stripped), `gts`, `score`, `step`, and every
+key of the reward function's extra info. No token ids, log-probs, advantages or mask.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from service.ingest.adapters.base import Adapter
+from service.ingest.adapters.fields import Fields
+from service.ingest.adapters.text import TOKENISE, rest, text_group
+
+__all__ = ["VERL"]
+
+_MAPPED = ("input", "output", "score", "step", "uid")
+_UID = re.compile(r"(.+)_\d+_\d+", re.DOTALL)  # {prompt}_{rollout}_{output}
+
+
+def _recognises(names: frozenset[str]) -> bool:
+    return {"input", "output", "score", "step"} <= names
+
+
+def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    fields = Fields(line, raw)
+    fields.need("input", "output", "step")
+    prompt, response, uid = fields.text("input"), fields.text("output"), fields.name("uid")
+    step, score = fields.step("step"), fields.number("score")
+    fields.check()
+    assert prompt is not None
+    sample, group = _names(line, uid)
+    yield {
+        "step": step,
+        "sample_id": sample,
+        "group_id": group or text_group(prompt),
+        "prompt_text": prompt,
+        "response_text": response,
+        "reward": score,
+        "meta": rest(raw, _MAPPED),
+        TOKENISE: {"prompt": prompt, "response": response},
+    }
+
+
+def _names(line: int, uid: str | None) -> tuple[str, str | None]:
+    """Sample and group. A uid without a rollout's number is the prompt's, which its responses share."""
+    if uid is None:
+        return str(line), None
+    match = _UID.fullmatch(uid)
+    return (uid, match[1]) if match else (f"{uid}/{line}", uid)
+
+
+VERL = Adapter("verl", _recognises, _convert)
