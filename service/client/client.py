@@ -1,15 +1,20 @@
-"""`Client`: one method a route, plus `wait`."""
+"""`Client`: one method a route, plus `wait`. pyarrow and plotly are loaded by the methods that need them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
-import pyarrow as pa
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import pyarrow as pa
+
+    from service.client.local import LocalClient
 
 __all__ = ["ApiError", "Client"]
 
@@ -25,6 +30,7 @@ CONTENT_TYPES = {
 }
 BLOCK = 1 << 18
 POLL_SECONDS = 0.3
+TIMEOUT = httpx.Timeout(60, read=None)
 
 
 class ApiError(Exception):
@@ -46,10 +52,19 @@ class ApiError(Exception):
 class Client:
     """Talks to a DPPO Lens service. Raises `ApiError` for what the service refuses, httpx errors for the network."""
 
-    def __init__(self, url: str = "http://127.0.0.1:8000", token: str | None = None) -> None:
+    def __init__(
+        self, url: str = "http://127.0.0.1:8000", token: str | None = None, timeout: httpx.Timeout = TIMEOUT
+    ) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=httpx.Timeout(60, read=None))
+        self._http = httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=timeout)
+
+    @staticmethod
+    def local(data_dir: Path | str) -> LocalClient:
+        """Read a data directory without a service, or beside one. Needs duckdb."""
+        from service.client.local import LocalClient
+
+        return LocalClient(Path(data_dir))
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         response = self._http.request(method, path, **options)
@@ -125,6 +140,18 @@ class Client:
             raise ApiError({"title": "Cancelled", "status": 409, "detail": f"job {job['id']} was cancelled"})
         return job
 
+    def uploads(self, run: str) -> list[Json]:
+        """A run's uploads, oldest first."""
+        return list(self._call("GET", f"/runs/{quote(run, safe='')}/uploads").json())
+
+    def checkpoints(self, run: str) -> list[Json]:
+        """A run's checkpoints by step."""
+        return list(self._call("GET", f"/runs/{quote(run, safe='')}/checkpoints").json())
+
+    def analyses(self, run: str) -> list[Json]:
+        """A run's analyses, newest first."""
+        return list(self._call("GET", f"/runs/{quote(run, safe='')}/analyses").json())
+
     def analysis(self, analysis: str) -> Json:
         """One analysis with its steps."""
         return dict(self._call("GET", f"/analyses/{analysis}").json())
@@ -133,11 +160,30 @@ class Client:
         """A table of an analysis (cells, step_summary, timeline, …) under a view, as Arrow."""
         given = {key: value for key, value in view.items() if value is not None}
         response = self._call("GET", f"/analyses/{analysis}/tables/{name}", params={**given, "format": "arrow"})
-        return pa.ipc.open_stream(response.content).read_all()
+        return _table(response)
+
+    def tokens(self, analysis: str, step: int, sample_id: str, **view: Any) -> pa.Table:
+        """Every token of one response under a view, as Arrow; masked ones have nulls."""
+        wanted = {**view, "step": step, "sample_id": sample_id, "format": "arrow"}
+        return _table(self._call("GET", f"/analyses/{analysis}/tokens", params=wanted))
+
+    def figure(self, analysis: str, name: str, **view: Any) -> go.Figure:
+        """A figure of an analysis (ratio_plane, tv_plane, timeline, strip, …) under a view. Needs plotly."""
+        return self._figure(f"/analyses/{analysis}/figures/{name}", view)
+
+    def run_figure(self, run: str, name: str, **options: Any) -> go.Figure:
+        """A figure over a run's steps. options: theme, analysis. Needs plotly."""
+        return self._figure(f"/runs/{quote(run, safe='')}/figures/{name}", options)
+
+    def _figure(self, path: str, options: dict[str, Any]) -> go.Figure:
+        import plotly.io
+
+        given = {key: value for key, value in options.items() if value is not None}
+        return plotly.io.from_json(self._call("GET", path, params=given).text)
 
     def sql(self, statement: str) -> pa.Table:
         """The result of one SELECT over the contract's tables, as Arrow."""
-        return pa.ipc.open_stream(self._call("POST", "/sql", json={"sql": statement}).content).read_all()
+        return _table(self._call("POST", "/sql", json={"sql": statement}))
 
     def export(self, analysis: str, file: Path, on_bytes: OnBytes | None = None) -> None:
         """Download an analysis as one native DuckDB file."""
@@ -163,6 +209,12 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _table(response: httpx.Response) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(response.content).read_all()
 
 
 def _raise_for(response: httpx.Response) -> None:
