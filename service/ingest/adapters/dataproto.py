@@ -1,0 +1,66 @@
+"""A row of a `DataProto`, as the export of `service.cli.exports` writes it: verl's RolloutSkip, ROLL's rollout mock.
+
+The dumps themselves are pickles of a class, which only the trainer's own environment may open. verl pads the prompt on
+the left and the response on the right: `responses`, `response_mask` and the log-probs are over the response block, and
+`response_mask` is also 0 on tool tokens. ROLL pads the whole sequence on the right: `response_mask` is over it, and the
+lists of log-probs begin with the second token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from service.ingest.adapters.base import Adapter, LeftOut
+from service.ingest.adapters.common import prompt_hash
+from service.ingest.adapters.skyrl import NO_RESPONSE, whole
+
+__all__ = ["BATCH_KEYS", "DATAPROTO", "NON_TENSOR_KEYS"]
+
+_LISTS = {
+    "rollout_log_probs": "rollout_logprobs",  # verl
+    "infer_logprobs": "rollout_logprobs",  # ROLL
+    "old_log_probs": "old_logprobs",
+    "advantages": "advantage",
+}
+BATCH_KEYS = ("input_ids", "attention_mask", "responses", "response_mask", *_LISTS, "rm_scores", "prompt_id")
+NON_TENSOR_KEYS = ("uid",)
+
+
+def _recognises(names: frozenset[str]) -> bool:
+    return {"input_ids", "attention_mask", "response_mask"} <= names
+
+
+def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]:
+    ids = whole(line, raw, "input_ids")
+    real = whole(line, raw, "attention_mask", len(ids))
+    mask = whole(line, raw, "response_mask")
+    if len(mask) == len(ids):  # ROLL
+        start, shift = next((place for place, one in enumerate(mask) if one), len(ids)), 1
+    else:
+        start, shift = len(ids) - len(whole(line, raw, "responses", len(mask))), 0
+    kept = [place for place in range(start, len(ids)) if real[place]]  # places of the response in the whole row
+    if not kept:
+        yield LeftOut(NO_RESPONSE)
+        return
+    prompt = [token for token, is_real in zip(ids[:start], real[:start], strict=True) if is_real]
+    offset = 0 if shift else start  # where the mask's own count begins
+    group = next((raw[name] for name in ("uid", "prompt_id") if raw.get(name) is not None), None)
+    record: dict[str, Any] = {
+        "step": raw.get("step"),
+        "sample_id": str(raw.get("row", line - 1)),
+        "group_id": prompt_hash(prompt) if group is None else str(group),
+        "prompt_token_ids": prompt,
+        "response_token_ids": [ids[place] for place in kept],
+        "response_mask": [mask[place - offset] for place in kept],
+    }
+    for source, target in _LISTS.items():
+        if raw.get(source) is not None:
+            values = whole(line, raw, source, len(mask) - shift)
+            record[target] = [values[place - offset - shift] for place in kept]
+    if raw.get("rm_scores") is not None:
+        record["reward"] = sum(whole(line, raw, "rm_scores"))
+    yield {name: value for name, value in record.items() if value is not None}
+
+
+DATAPROTO = Adapter("dataproto", _recognises, _convert)
