@@ -18,13 +18,15 @@ from service.ingest.adapters.prime_rl import PRIME_RL
 from service.ingest.adapters.roll import ROLL, ROLL_BOARD
 from service.ingest.adapters.sglang import SGLANG
 from service.ingest.adapters.trl import TRL
+from service.ingest.adapters.verifiers import VERIFIERS
+from service.ingest.adapters.verifiers_results import VERIFIERS_RESULTS
 from service.ingest.adapters.verl import VERL
 from service.ingest.adapters.vllm import VLLM
 
 __all__ = ["ADAPTERS", "Adapter", "LeftOut", "choose"]
 
 ADAPTERS: tuple[Adapter, ...] = (
-    *(NATIVE, PRIME_RL, NEMO_RL, OPEN_INSTRUCT, ATROPOS),  # they log token ids
+    *(NATIVE, PRIME_RL, NEMO_RL, OPEN_INSTRUCT, ATROPOS, VERIFIERS, VERIFIERS_RESULTS),  # they log token ids
     *(VERL, TRL, AREAL, ROLL, ROLL_BOARD),  # they log text
     *(VLLM, SGLANG),  # engines
 )
