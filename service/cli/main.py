@@ -103,6 +103,24 @@ def upload(
 
 
 @app.command()
+def convert(
+    format: Annotated[str, typer.Argument(help="auto, slime, miles, skyrl, verl or roll.")],  # noqa: A002
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Dumps of one trainer.")],
+    out: Annotated[Path, typer.Option("-o", "--out", dir_okay=False, help="File to write: .jsonl or .jsonl.gz.")],
+    step: Annotated[int | None, typer.Option(min=0, help="Step of dumps that do not say theirs.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn torch dumps (slime, miles) into a file that `dppo upload` takes. No pickle is ever run; needs torch here."""
+    from service.cli.convert import FORMATS, convert_command
+
+    output = Output(as_json)
+    if format not in FORMATS:
+        fail(output, f"there is no format {format!r} to convert; the formats are {', '.join(FORMATS)}")
+    convert_command(output, format, files, out, step, force)
+
+
+@app.command()
 def checkpoint(
     run: Annotated[str, typer.Argument(help="Run name.")],
     path: Annotated[str, typer.Argument(help="Hugging Face directory (safetensors), or org/name@revision.")],

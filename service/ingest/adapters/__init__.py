@@ -11,12 +11,14 @@ from service.errors import Invalid
 from service.ingest.adapters.areal import AREAL
 from service.ingest.adapters.atropos import ATROPOS
 from service.ingest.adapters.base import Adapter, LeftOut
+from service.ingest.adapters.dataproto import DATAPROTO
 from service.ingest.adapters.native import NATIVE
 from service.ingest.adapters.nemo_rl import NEMO_RL
 from service.ingest.adapters.open_instruct import OPEN_INSTRUCT
 from service.ingest.adapters.prime_rl import PRIME_RL
 from service.ingest.adapters.roll import ROLL, ROLL_BOARD
 from service.ingest.adapters.sglang import SGLANG
+from service.ingest.adapters.skyrl import SKYRL
 from service.ingest.adapters.trl import TRL
 from service.ingest.adapters.verifiers import VERIFIERS
 from service.ingest.adapters.verifiers_results import VERIFIERS_RESULTS
@@ -29,6 +31,7 @@ ADAPTERS: tuple[Adapter, ...] = (
     *(NATIVE, PRIME_RL, NEMO_RL, OPEN_INSTRUCT, ATROPOS, VERIFIERS, VERIFIERS_RESULTS),  # they log token ids
     *(VERL, TRL, AREAL, ROLL, ROLL_BOARD),  # they log text
     *(VLLM, SGLANG),  # engines
+    *(SKYRL, DATAPROTO),  # rows that an export of `service.cli.exports` wrote
 )
 
 

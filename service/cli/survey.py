@@ -1,0 +1,121 @@
+"""Which dump each of the given files is, by its content, and of which step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from service.cli.dumps import plain, read_parquet, read_torch
+from service.errors import BadRecord, Invalid, UnsupportedMedia
+from service.ingest.adapters import miles, slime
+from service.ingest.adapters.sample import SAMPLE_FIELDS, Notes
+
+__all__ = ["Dump", "Files", "by_step", "survey"]
+
+_FIELDS = {*SAMPLE_FIELDS, *slime.TRAIN_FIELDS, *miles.LOSS_FIELDS}
+_OF_THE_SHARDS = ("partition", "micro_batch_indices", "num_microbatches")
+_EVALUATION = re.compile(r"(?:^|[^a-z])eval_\d+$")
+_COLUMNS_NAME = re.compile(r"rollout_(\d+)")
+
+
+@dataclass(frozen=True)
+class Dump:
+    """One file."""
+
+    path: Path
+    kind: str  # rollout, train, loss or columns
+    step: int | None  # None: a loss dump, which is of no step
+    is_miles: bool
+
+
+class Files:
+    """Reads files as plain data of those fields that are used."""
+
+    def __init__(self) -> None:
+        self.left_out: set[str] = set()  # fields of the samples that have no place in a record
+        self.content = lru_cache(maxsize=2)(self._content)  # a step's two files, so that a single pair is read once
+
+    def _content(self, path: Path) -> dict[str, Any]:
+        content, left_out = _read(path)
+        self.left_out |= left_out
+        return content
+
+
+def survey(paths: list[Path], files: Files, step: int | None, notes: Notes) -> list[Dump]:
+    """What each file is; evaluation dumps, which the writers name eval_N, are left out.
+
+    Raises `UnsupportedMedia` for a file that is none of them, and `BadRecord` where its step is not known.
+    """
+    dumps = []
+    for path in paths:
+        if _EVALUATION.search(path.stem):
+            notes["evaluation dump was left out: its samples were not trained on"] += 1
+            continue
+        content = files.content(path)
+        if "rows" in content:
+            name = _COLUMNS_NAME.fullmatch(path.stem)
+            of_step = step if step is not None or name is None else int(name[1])
+            dumps.append(Dump(path, "columns", _step_of(of_step, None, path.name), True))
+        elif miles.is_loss_dump(content) and not slime.is_train_dump(content):
+            dumps.append(Dump(path, "loss", None, True))
+        elif slime.is_train_dump(content) or slime.is_rollout_dump(content):
+            kind = "train" if slime.is_train_dump(content) else "rollout"
+            of_step = _step_of(step, content.get("rollout_id"), path.name)
+            dumps.append(Dump(path, kind, of_step, "metadata" in content))
+        else:
+            names = ", ".join(sorted(content)[:8]) or "nothing"
+            raise UnsupportedMedia(
+                f"{path.name} is no dump that is known here (it has {names}): slime's --save-debug-rollout-data and "
+                "--save-debug-train-data, miles' rollout_data, dashboard_columns and policy_loss_debug are."
+            )
+    return dumps
+
+
+def by_step(dumps: Iterable[Dump]) -> dict[int, dict[str, Dump]]:
+    """The dumps of each step by their kind, in order. Raises `Invalid` for two of a kind."""
+    found: dict[int, dict[str, Dump]] = {}
+    for dump in dumps:
+        if dump.step is not None:
+            other = found.setdefault(dump.step, {}).setdefault(dump.kind, dump)
+            if other is not dump:
+                raise Invalid(
+                    f"{other.path.name} and {dump.path.name} are both the {dump.kind} dump of step {dump.step}."
+                )
+    return dict(sorted(found.items()))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
+    """A file as plain data of the fields that are used, and the names of the others."""
+    with path.open("rb") as file:
+        if file.read(4) == b"PAR1":
+            return {"rows": read_parquet(path, miles.COLUMNS)}, frozenset()
+    raw = read_torch(path)
+    content = {name: plain(raw[name]) for name in raw if name not in ("samples", "dp_shards")}
+    left_out: set[str] = set()
+    for name, fields in (("samples", _FIELDS), ("dp_shards", _OF_THE_SHARDS)):
+        if isinstance(raw.get(name), list):
+            content[name] = [_fields(one, fields) if isinstance(one, dict) else one for one in raw[name]]
+            if name == "samples":
+                left_out |= {key for one in raw[name] if isinstance(one, dict) for key in one if one[key] is not None}
+    return content, frozenset(left_out - _FIELDS)
+
+
+def _fields(one: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: plain(one[name]) for name in names if name in one}
+
+
+def _step_of(given: int | None, own: Any, where: str) -> int:
+    """The step of a dump: its rollout_id, which a step given beside it must equal. Raises `BadRecord`."""
+    if own is None and given is None:
+        raise BadRecord(f"{where} does not say its rollout_id; give the step with --step N.")
+    if own is not None and (not isinstance(own, int) or own < 0):
+        raise BadRecord(f"{where}: rollout_id {own!r} is not a step.")
+    if own is not None and given is not None and own != given:
+        raise BadRecord(f"{where} is of rollout_id {own}, but --step {given} was given.")
+    step = given if own is None else own
+    assert step is not None
+    return step

@@ -1,0 +1,222 @@
+"""Dumps as slime and miles write them, with their real `torch.save`: two prompts, two responses each, one of them cut.
+
+The layouts are those of slime 624b824a8 (`observability/rollout_data_utils.py`, `observability/train_data_utils.py`,
+`utils/types.py`, `ray/rollout.py`) and miles 31f1ca961 (`ray/rollout/debug_data.py`,
+`backends/training_utils/debug_dump.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Fields = dict[str, Any]
+
+
+def sample(**fields: Any) -> Fields:
+    """`Sample.to_dict()`: every attribute is there, most with their defaults."""
+    return {
+        "group_index": None,
+        "index": None,
+        "rollout_id": None,
+        "prompt": "",
+        "tokens": [],
+        "multimodal_inputs": None,
+        "multimodal_train_inputs": None,
+        "multimodal_train_input_id": None,
+        "apply_chat_template_kwargs": {},
+        "response": "",
+        "response_length": 0,
+        "label": None,
+        "reward": None,
+        "loss_mask": None,
+        "weight_versions": [],
+        "rollout_log_probs": None,
+        "rollout_top_p_token_ids": None,
+        "rollout_top_p_token_offsets": None,
+        "rollout_routed_experts": None,
+        "remove_sample": False,
+        "teacher_log_probs": None,
+        "status": "pending",
+        "metadata": {},
+        "generate_function_path": None,
+        "custom_rm_path": None,
+        "train_metadata": None,
+        "session_id": None,
+        "non_generation_time": 0.0,
+        "spec_info": {"spec_accept_token_num": 0, "spec_draft_token_num": 0},
+        "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
+        **fields,
+    }
+
+
+def samples() -> list[Fields]:
+    """Samples 40 … 43 of groups 20 and 21: one calls a tool, one is cut, one is removed from the loss."""
+    return [
+        sample(
+            group_index=20,
+            index=40,
+            prompt="2+2?",
+            tokens=[5, 9, 11, 12, 30, 31, 13],
+            response="call 4 four",
+            response_length=5,
+            label="4",
+            reward=1.0,
+            loss_mask=[1, 1, 0, 0, 1],
+            weight_versions=["7", "7"],
+            rollout_log_probs=[-0.5, -0.25, 0.0, 0.0, -1.5],
+            status="completed",
+            metadata={"source_name": "math"},
+            session_id="s-40",
+        ),
+        sample(
+            group_index=20,
+            index=41,
+            prompt="2+2?",
+            tokens=[5, 9, 11, 2],
+            response="5",
+            response_length=2,
+            reward=0.0,
+            weight_versions=["6", "7"],
+            rollout_log_probs=[-0.5, -0.75],
+            status="truncated",
+        ),
+        sample(
+            group_index=21,
+            index=42,
+            prompt=[{"role": "user", "content": "3+3?"}],
+            tokens=[6, 10, 14],
+            response="6",
+            response_length=1,
+            reward=1.0,
+            weight_versions=["7"],
+            rollout_log_probs=[-0.125],
+            status="completed",
+        ),
+        sample(
+            group_index=21,
+            index=43,
+            prompt="3+3?",
+            tokens=[6, 10, 15, 2],
+            response="7",
+            response_length=2,
+            reward=0.0,
+            weight_versions=["default"],
+            rollout_log_probs=[-2.0, -3.0],
+            remove_sample=True,
+            status="failed",
+        ),
+    ]
+
+
+def slime_rollout(path: Path, rollout_id: int = 7, rows: list[Fields] | None = None) -> Path:
+    """`save_debug_rollout_data`."""
+    torch.save({"rollout_id": rollout_id, "samples": samples() if rows is None else rows}, path)
+    return path
+
+
+def slime_train(path: Path, rollout_id: int = 7, **changes: Any) -> Path:
+    """`save_debug_train_data`, format 2, of two data-parallel ranks: rank 0 has samples 2 and 0, rank 1 has 3 and 1.
+
+    `changes`: per-sample columns in rollout order, in place of these; None leaves one out.
+    """
+    rows = samples()
+    masks = [row["loss_mask"] or [0 if row["remove_sample"] else 1] * row["response_length"] for row in rows]
+    columns: dict[str, Any] = {
+        "tokens": [torch.tensor(row["tokens"]) for row in rows],
+        "response_lengths": [row["response_length"] for row in rows],
+        "rewards": [0.5, -0.5, 0.5, -0.5],  # group-normalised
+        "truncated": [0, 1, 0, 0],
+        "loss_masks": [torch.tensor(mask, dtype=torch.int) for mask in masks],
+        "rollout_ids": [40, 41, 42, 43],
+        "rollout_mask_sums": [torch.tensor(float(sum(mask))) for mask in masks],
+        "rollout_log_probs": [torch.tensor(row["rollout_log_probs"]) for row in rows],
+        "source_names": ["math", "unknown", "unknown", "unknown"],
+        "total_lengths": [len(row["tokens"]) for row in rows],
+        "local_raw_reward": [1.0, 0.0, 1.0, 0.0],
+        "log_probs": [
+            torch.tensor([-0.5625, -0.3125, -9.0, -8.0, -1.25]),
+            torch.tensor([-0.4375, -0.875]),
+            torch.tensor([-0.25]),
+            torch.tensor([-2.5, -3.5]),
+        ],
+        "ref_log_probs": [torch.zeros(row["response_length"]) for row in rows],
+        "advantages": [torch.full((row["response_length"],), 0.5 - index % 2) for index, row in enumerate(rows)],
+        **changes,
+    }
+    columns = {name: column for name, column in columns.items() if column is not None}
+    ranks = {0: [2, 0], 1: [3, 1]}
+    trained = [
+        {
+            "data_parallel_rank": rank,
+            "sample_index": rows[place]["index"],
+            "rollout_position": place,
+            **{name: column[place] for name, column in columns.items()},
+        }
+        for rank, partition in ranks.items()
+        for place in partition
+    ]
+    content = {
+        "format_version": 2,
+        "rollout_id": rollout_id,
+        "rank": 0,
+        "samples": sorted(trained, key=lambda one: one["rollout_position"]),
+        "dp_shards": [
+            {
+                "rank": 2 * rank,
+                "data_parallel_rank": rank,
+                "sample_indices": [rows[place]["index"] for place in partition],
+                "partition": partition,
+                "global_batch_sizes": [2, 2],
+                "num_microbatches": [1, 1],
+                "micro_batch_indices": [[1], [0]],  # rows of the partition: its second first
+            }
+            for rank, partition in ranks.items()
+        ],
+        "raw_reward": [1.0, 0.0, 1.0, 0.0],
+    }
+    torch.save(content, path)
+    return path
+
+
+def miles_rollout(path: Path, rollout_id: int = 7, rows: list[Fields] | None = None) -> Path:
+    """miles' `save_debug_rollout_data`, which has `metadata` beside slime's two."""
+    extra = {"rollout_indexer_topk": None, "opd_reverse_kl": None, "adapter": None, "routing_key": None}
+    rows = [{**row, **extra} for row in (samples() if rows is None else rows)]
+    torch.save({"rollout_id": rollout_id, "metadata": {}, "samples": rows}, path)
+    return path
+
+
+def miles_loss(path: Path, rank: int, call: int, places: list[int], **changes: Any) -> Path:
+    """`maybe_dump_policy_loss_debug` of one micro-batch of these samples: `index` is the row in it."""
+    logged = []
+    for index, place in enumerate(places):
+        row = samples()[place]
+        length = row["response_length"]
+        mask = row["loss_mask"] or [0 if row["remove_sample"] else 1] * length
+        rollout = torch.tensor(row["rollout_log_probs"])
+        one = {
+            "index": index,
+            "total_length": len(row["tokens"]),
+            "response_length": length,
+            "train_log_probs": rollout - 0.25,
+            "old_log_probs": rollout - 0.125,
+            "advantages": torch.full((length,), 0.5 - place % 2),
+            "local_loss_mask": torch.tensor(mask, dtype=torch.int).float(),
+            "rollout_log_probs": rollout,
+            "train_rollout_abs_diff": torch.full((length,), 0.25),
+            **changes,
+        }
+        logged.append({name: value for name, value in one.items() if value is not None})
+    content = {
+        "rank": rank,
+        "call": call,
+        "samples": logged,
+        "ppo_kl": torch.zeros(3),
+        "pg_loss": torch.zeros(3),
+        "finite": {"ppo_kl": True, "pg_loss": True, "train_log_probs": True, "old_log_probs": True, "advantages": True},
+    }
+    torch.save(content, path)
+    return path
