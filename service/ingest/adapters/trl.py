@@ -33,16 +33,16 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     rewards = {name: fields.number(name) for name in raw if name not in _MAPPED and isinstance(raw[name], float)}
     fields.check()
     assert prompt is not None
-    given = [reward for reward in rewards.values() if reward is not None]
+    given = {name: reward for name, reward in rewards.items() if reward is not None}
     yield {
         "step": step,
         "sample_id": str(line),
         "group_id": text_group(prompt),
         "prompt_text": prompt if isinstance(prompt, str) else None,
         "response_text": response,
-        "reward": sum(given) if given else None,
+        "reward": sum(given.values()) if given else None,
         "advantage": advantage,
-        "meta": {**rest(raw, (*_MAPPED, *rewards)), **_messages(prompt), "rewards": rewards},
+        "meta": {**rest(raw, (*_MAPPED, *rewards)), **_messages(prompt), "rewards": given},
         TOKENISE: {"prompt": prompt, "response": response},
     }
 

@@ -49,8 +49,9 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     name = top.name("sample_id") or top.name("custom_id") or body.name("id") or body.name("request_id") or str(line)
     for place, answer in enumerate(answers):
         sample = name if len(answers) == 1 else f"{name}/{answer.raw.get('index', place)}"
-        yield _record(sample, answer, body, (request, body, top, answer))
+        record = _record(sample, answer, body, (request, body, top, answer))
         top.check()
+        yield record
 
 
 def _body(top: Fields) -> Fields:
