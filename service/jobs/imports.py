@@ -78,6 +78,7 @@ class Importer:
                     "format": request["format"],
                     "step": request["step"],
                     "replace": request["replace"],
+                    "tokenizer": self._store.runs.get(str(job.run))["tokenizer"],
                     "existing": {str(step): pieces for step, pieces in existing.items()},
                     "limits": {
                         "line_bytes": settings.max_line_bytes,
