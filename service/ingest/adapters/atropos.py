@@ -34,7 +34,8 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     scores = group.numbers("scores", size)
     # the writer leaves a list empty where no response had the field
     columns = {name: group.elements(name, size) for name in ("inference_logprobs", "advantages") if group.get(name)}
-    params = group.inside("generation_params").raw
+    group.inside("generation_params")
+    params = group.plain("generation_params")
     group.check()
     for index in range(size):
         names = {"tokens": raw["tokens"], "masks": raw["masks"], **columns}

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 __all__ = [
+    "MAX_NAME",
     "MAX_STEP",
     "MAX_TOKEN",
     "Span",
@@ -22,15 +24,20 @@ __all__ = [
     "kind",
     "mark",
     "more",
+    "name",
     "number",
+    "plain",
     "prompt_hash",
     "show",
+    "text",
     "token_id",
     "within",
 ]
 
 MAX_TOKEN = (1 << 31) - 1
 MAX_STEP = (1 << 32) - 1
+MAX_NAME = 150  # characters
+_MAX_DEPTH = 60
 _CLIP = 60  # characters of a value in a message
 _T = TypeVar("_T")
 
@@ -92,6 +99,40 @@ def number(value: Any) -> float | None:
     if math.isinf(real):
         raise ValueError(f"{real} is not a finite number")
     return None if math.isnan(real) else real
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a string, found {kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has half a surrogate pair, which is no character") from None
+    return value
+
+
+def name(value: Any) -> str:
+    """A name for a sample or a group: a string, or an integer as its digits. Shorter than an id, to be part of one."""
+    if type(value) is int and abs(value) < 10**MAX_NAME:
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"expected a string or an integer, found {kind(value)}")
+    if not 0 < len(value) <= MAX_NAME or any(unicodedata.category(letter) == "Cc" for letter in value):
+        raise ValueError(f"is no name of 1 to {MAX_NAME} characters, no control characters among them")
+    return text(value)
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value for meta: null where a number is not finite, as Python writes it into JSON."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"is nested more than {_MAX_DEPTH} levels deep")
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, list):
+        return [plain(element, depth + 1) for element in value]
+    if isinstance(value, dict):
+        return {text(key): plain(element, depth + 1) for key, element in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show(value: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from service.errors import BadRecord, FieldError
+from service.ingest.adapters import common
 from service.ingest.adapters.common import (
     MAX_STEP,
     MAX_TOKEN,
@@ -29,6 +30,7 @@ from service.ingest.adapters.common import (
 __all__ = ["Fields"]
 
 _T = TypeVar("_T")
+_INT64 = 1 << 63
 
 
 class Fields:
@@ -145,8 +147,7 @@ class Fields:
         return kept(known)
 
     def number(self, name: str) -> float | None:
-        value = self.raw.get(name)
-        return None if value is None else self._scalar(name, value, number)
+        return self._scalar(name, self.raw.get(name), number)
 
     def step(self, name: str) -> int | None:
         value = self.raw.get(name)
@@ -157,27 +158,21 @@ class Fields:
 
     def integer(self, name: str) -> int | None:
         value = self.raw.get(name)
-        if value is None or type(value) is int:
+        if value is None or (type(value) is int and -_INT64 <= value < _INT64):
             return value
-        self.wrong(name, f"{show(value)} is not an integer")
+        self.wrong(name, f"{show(value)} is not an integer of 64 bits")
         return None
 
     def text(self, name: str) -> str | None:
-        value = self.raw.get(name)
-        if value is None or isinstance(value, str):
-            return value
-        self.wrong(name, f"expected a string, found {kind(value)}")
-        return None
+        return self._scalar(name, self.raw.get(name), common.text)
 
     def name(self, name: str) -> str | None:
         """A name for a sample or a group: a string, or an integer as its digits."""
-        value = self.raw.get(name)
-        if value is None or isinstance(value, str):
-            return value
-        if type(value) is int and abs(value) < 10**40:
-            return str(value)
-        self.wrong(name, f"expected a string or an integer, found {kind(value)}")
-        return None
+        return self._scalar(name, self.raw.get(name), common.name)
+
+    def plain(self, name: str) -> Any:
+        """Any value, as meta can keep it."""
+        return self._scalar(name, self.raw.get(name), common.plain)
 
     def response(self, name: str, mask: Sequence[bool], stop: int | None = None) -> Span | None:
         """The response by a mask over the whole sequence: from the first token that counts to `stop`, or the end.
@@ -197,7 +192,7 @@ class Fields:
 
     def _scalar(self, name: str, value: Any, read: Callable[[Any], _T]) -> _T | None:
         try:
-            return read(value)
+            return None if value is None else read(value)
         except ValueError as error:
             self.wrong(name, str(error))
             return None

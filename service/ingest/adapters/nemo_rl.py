@@ -51,7 +51,7 @@ def _record(fields: Fields, ids: list[int], span: Span) -> dict[str, Any]:
     # with dynamic sampling `rewards` is of the batch before it was filtered: not of this response
     reward = "rewards" if fields.get("filtered_rewards") is None else "filtered_rewards"
     advantage = fields.get("advantages")
-    meta = {"content": fields.get("content"), "agent_ref": fields.get("agent_ref")}
+    meta = {"content": fields.plain("content"), "agent_ref": fields.plain("agent_ref")}
     record = {
         "sample_id": fields.name("idx"),
         "group_id": prompt_hash(prompt),

@@ -35,7 +35,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     if not response:
         yield LeftOut("the response has no token")
         return
-    meta = {name: fields.get(name) for name in ("dataset", "ground_truth", "request_info")}
+    meta = {name: fields.plain(name) for name in ("dataset", "ground_truth", "request_info")}
     record = {
         "step": step,
         "sample_id": fields.name("sample_idx"),

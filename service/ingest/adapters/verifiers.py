@@ -59,11 +59,11 @@ def _shared(episode: Fields) -> dict[str, Any]:
         # where the policy changed meanwhile, nothing says which token is of which version
         "policy_version": start if start == end else None,
         "meta": {
-            "env": episode.get("env"),
-            "task": episode.get("task"),
+            "env": episode.plain("env"),
+            "task": episode.plain("task"),
             "run_id": run.name("id"),
             "work": work.text("type"),
-            "policy": policy.raw or None,
+            "policy": work.plain("policy") or None,
         },
     }
 
@@ -76,7 +76,7 @@ def _responses(trace: Fields, agent: str | None, shared: dict[str, Any]) -> list
     reward, finish = _reward(trace), _finish_reasons(trace)
     meta = shared["meta"] | {"agent": agent, "stop_condition": trace.text("stop_condition")}
     if trace.get("task") is not None:
-        meta["task"] = trace.get("task")
+        meta["task"] = trace.plain("task")
     name = trace.name("id")
     trace.check()
     group = shared["group_id"] or (prompt_hash(branches[0].prompt) if branches else None)

@@ -55,6 +55,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     responses = _responses(steps, whole)
     name = next((found for step in steps if (found := step.name("trajectory_id"))), str(line))
     group, reward = fields.name("example_id"), fields.number("reward")
+    meta = {name: fields.plain(name) for name in _META}
     fields.check()
     if not responses:
         yield _NO_TOKENS
@@ -69,7 +70,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
             "rollout_logprobs": kept(response.logprobs),
             "advantage": kept(response.advantages),
             "reward": reward,
-            "meta": {name: raw[name] for name in _META if raw.get(name) is not None},
+            "meta": {name: value for name, value in meta.items() if value is not None},
         }
 
 
