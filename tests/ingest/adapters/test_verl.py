@@ -116,7 +116,7 @@ def test_a_tokenizer_that_truncates_and_pads(importing: Importing, tmp_path: Pat
         ({"output": 4}, "output", "expected a string, found a number"),
         ({"score": "1"}, "score", "'1' is not a number"),
         ({"step": -1}, "step", "-1 is not a step"),
-        ({"output": "\ud800"}, None, "has half a surrogate pair"),
+        ({"output": "\ud800"}, "output", "has half a surrogate pair"),
         ({"input": ""}, "prompt_token_ids", "is empty"),
     ],
 )
