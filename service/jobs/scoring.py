@@ -70,6 +70,7 @@ class Scorer:
         done = total - sum(available[step["step"]]["counted_tokens"] for step in todo)
         job.progress(done, total)
         self._warn(job, run)
+        _warn_approximate(job, [available[step["step"]] for step in steps if step["step"] in available])
         if todo and analysis["source"] == "scored" and not job.request.get("given_pair"):
             self._check_fit(job, run, todo[0], tasks[todo[0]["step"]])
         for step in todo:
@@ -273,6 +274,19 @@ def _counts(shard: Path) -> dict[str, int]:
     """What a finished shard says about itself."""
     metadata = pq.read_schema(shard).metadata or {}
     return {str(name): int(count) for name, count in json.loads(metadata.get(b"counts", b"{}")).items()}
+
+
+def _warn_approximate(job: Job, steps: list[Row]) -> None:
+    """Say it where token ids were made from text: everything that is computed from them is as approximate."""
+    marked = 0
+    for piece in (piece for step in steps for piece in step["pieces"]):
+        table = pq.read_table(piece, partitioning=None, columns=["logprobs_approximate"])
+        marked += pc.sum(table["logprobs_approximate"], min_count=0).as_py()
+    if marked:
+        job.warn(
+            f"{marked} of {sum(step['rollouts'] for step in steps)} responses are approximate: token ids made from "
+            "text need not be those that were sampled, and every number here that comes from them is approximate too"
+        )
 
 
 def _with_old_logprobs(pieces: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Annotated, Any
 
@@ -135,6 +136,8 @@ def _facts(rollout: Row) -> list[Row]:
         "Group": visible(rollout["group_id"], 40),
         "Finished": visible(rollout["finish_reason"] or "–", 40),
     }
+    if json.loads(rollout["meta"] or "{}").get("approximate_token_ids"):
+        facts["Token ids"] = "approximate: made from text"
     if rollout["policy_version"] is not None:
         facts["Policy version"] = str(rollout["policy_version"])
     return [{"name": name, "value": value} for name, value in facts.items()]
