@@ -36,7 +36,7 @@ def read_torch(path: Path) -> dict[str, Any]:
         raise _refusal(path, "it is no torch.save file")
     try:
         with _numpy_allowed(torch):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # noqa: BLE001 a broken or hostile pickle raises anything
         raise _refusal(path, f"torch refuses it ({type(error).__name__})") from None
     if not isinstance(content, dict):

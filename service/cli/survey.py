@@ -17,6 +17,7 @@ from service.ingest.adapters.sample import SAMPLE_FIELDS, Notes
 __all__ = ["Dump", "Files", "by_step", "survey"]
 
 _FIELDS = {*SAMPLE_FIELDS, *slime.TRAIN_FIELDS, *miles.LOSS_FIELDS}
+_TOP = ("format_version", "rollout_id", "rank", "call", "raw_reward", "metadata")
 _OF_THE_SHARDS = ("partition", "micro_batch_indices", "num_microbatches")
 _EVALUATION = re.compile(r"(?:^|[^a-z])eval_\d+$")
 _COLUMNS_NAME = re.compile(r"rollout_(\d+)")
@@ -67,11 +68,7 @@ def survey(paths: list[Path], files: Files, step: int | None, notes: Notes) -> l
             of_step = _step_of(step, content.get("rollout_id"), path.name)
             dumps.append(Dump(path, kind, of_step, "metadata" in content))
         else:
-            names = ", ".join(sorted(content)[:8]) or "nothing"
-            raise UnsupportedMedia(
-                f"{path.name} is no dump that is known here (it has {names}): slime's --save-debug-rollout-data and "
-                "--save-debug-train-data, miles' rollout_data, dashboard_columns and policy_loss_debug are."
-            )
+            raise _unknown(path, content)
     return dumps
 
 
@@ -94,14 +91,27 @@ def _read(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
         if file.read(4) == b"PAR1":
             return {"rows": read_parquet(path, miles.COLUMNS)}, frozenset()
     raw = read_torch(path)
-    content = {name: plain(raw[name]) for name in raw if name not in ("samples", "dp_shards")}
-    left_out: set[str] = set()
-    for name, fields in (("samples", _FIELDS), ("dp_shards", _OF_THE_SHARDS)):
-        if isinstance(raw.get(name), list):
-            content[name] = [_fields(one, fields) if isinstance(one, dict) else one for one in raw[name]]
-            if name == "samples":
-                left_out |= {key for one in raw[name] if isinstance(one, dict) for key in one if one[key] is not None}
+    samples = raw.get("samples")
+    if not isinstance(samples, list) or not all(isinstance(one, dict) for one in samples):
+        raise _unknown(path, raw)
+    content = _fields(raw, _TOP) | {"samples": [_fields(one, _FIELDS) for one in samples]}
+    if isinstance(raw.get("dp_shards"), list):
+        content["dp_shards"] = [_fields(one, _OF_THE_SHARDS) for one in raw["dp_shards"] if isinstance(one, dict)]
+    left_out = {str(key) for one in samples for key in one if one[key] is not None}
     return content, frozenset(left_out - _FIELDS)
+
+
+def _unknown(path: Path, content: Mapping[str, Any]) -> UnsupportedMedia:
+    if "rollout_data" in content:
+        return UnsupportedMedia(
+            f"{path.name} is a rank's shard (miles' train_data, slime's format 1) and may hold slices of its responses; it "
+            "is not converted. Give rollout_data, and of miles policy_loss_debug."
+        )
+    names = ", ".join(sorted(map(str, content))[:8]) or "nothing"
+    return UnsupportedMedia(
+        f"{path.name} is no dump that is known here (it has {names}): slime's --save-debug-rollout-data and "
+        "--save-debug-train-data, miles' rollout_data, dashboard_columns and policy_loss_debug are."
+    )
 
 
 def _fields(one: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

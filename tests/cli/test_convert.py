@@ -395,6 +395,17 @@ def test_the_base_install_is_enough() -> None:
     assert loaded.isdisjoint({"torch", "numpy", "msgspec", "pydantic", "duckdb", "fastapi", "plotly"})
 
 
+def test_help() -> None:
+    assert "--json" in convert("--help").stdout
+
+
+def test_a_shard_of_one_rank_is_refused(tmp_path: Path) -> None:
+    """miles' train_data (`train_dump_utils.py`): log-probs may be slices of context parallelism."""
+    path = tmp_path / "7_0.pt"
+    torch.save({"rollout_id": 7, "rank": 0, "rollout_data": {"tokens": []}, "cp_rank": 0, "cp_size": 1}, path)
+    assert "7_0.pt is a rank's shard" in convert("auto", path, "-o", tmp_path / "out.jsonl", code=1).stderr
+
+
 def test_plain() -> None:
     value = {1: torch.tensor([1.5, 2.0], dtype=torch.bfloat16), "b": (np.int64(3), True, None, {"c"})}
     assert plain(value) == {"1": [1.5, 2.0], "b": [3, True, None, "{'c'}"]}

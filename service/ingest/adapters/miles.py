@@ -56,8 +56,12 @@ def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _key(total: int, logprobs: Sequence[float]) -> _Key:
-    return total, len(logprobs), array("f", (math.nan if value is None else value for value in logprobs)).tobytes()
+def _float32(values: Sequence[float | None]) -> array[float]:
+    return array("f", (math.nan if value is None else value for value in values))
+
+
+def _key(total: int, logprobs: Sequence[float | None]) -> _Key:
+    return total, len(logprobs), _float32(logprobs).tobytes()
 
 
 class Losses:
@@ -83,7 +87,7 @@ class Losses:
             if rollout is None:
                 notes[NO_MU] += 1
                 continue
-            columns = {name: array("f", sample.get(name) or []) for name in _LISTS}
+            columns = {name: _float32(sample.get(name) or []) for name in _LISTS}
             widths = {len(rollout), *map(len, columns.values())}
             if len(widths) > 1:
                 raise bad(row, "train_log_probs", f"its lists have different lengths: {sorted(widths)}")
@@ -173,5 +177,5 @@ def _add_loss(record: dict[str, Any], loss: Loss, rollout: Sequence[float], note
         record[name] = known(values, mask, notes)
     record["advantage"] = known(columns["advantages"], mask, notes)
     record.setdefault("meta", {}).update(loss_call=loss.call, loss_rank=loss.rank)
-    notes[OLD_IS_MU] += columns["old_log_probs"] == array("f", rollout)
+    notes[OLD_IS_MU] += columns["old_log_probs"] == _float32(rollout)
     notes[OLD_IS_NEW] += columns["old_log_probs"] == columns["train_log_probs"]
