@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from service.cli.exports import DATAPROTO, SKYRL, Export, instructions
@@ -68,8 +69,10 @@ def convert_command(output: Output, format_: str, files: list[Path], out: Path, 
         if format_ in _PICKLED:
             name = files[0].name
             raise UnsupportedMedia(f"{name} is not opened. {instructions(_PICKLED[format_], name)}")
-        with output.progress("converting") as update, record_file(out) as write:
-            for record in _records(format_, files, step, summary, lambda done: update(done, len(files))):
+        with output.progress("converting") as update, record_file(out) as write, _folder(out) as folder:
+            reading = Files(folder)
+            summary.left_out = reading.left_out
+            for record in _records(format_, files, reading, step, summary, lambda done: update(done, 2 * len(files))):
                 write(record)
                 summary.add(record)
             if not summary.records:
@@ -88,12 +91,10 @@ def convert_command(output: Output, format_: str, files: list[Path], out: Path, 
 
 
 def _records(
-    format_: str, files: list[Path], step: int | None, summary: _Summary, done: Done
+    format_: str, files: list[Path], reading: Files, step: int | None, summary: _Summary, done: Done
 ) -> Iterator[dict[str, Any]]:
     """The native records of all files, step by step."""
-    reading = Files()
-    summary.left_out = reading.left_out
-    dumps = survey(files, reading, step, summary.notes)
+    dumps = survey(files, reading, step, summary.notes, done)
     is_miles = format_ == "miles" or (format_ == "auto" and any(dump.is_miles for dump in dumps))
     summary.format = "miles" if is_miles else "slime"
     foreign = {"train"} if is_miles else {"loss", "columns"}
@@ -101,14 +102,14 @@ def _records(
         if dump.kind in foreign:
             raise Invalid(f"{dump.path.name} is no dump of {summary.format}; convert one trainer's files at a time.")
     losses = miles.Losses()
-    for count, dump in enumerate(loss := [dump for dump in dumps if dump.kind == "loss"], start=1):
+    for count, dump in enumerate(loss := [dump for dump in dumps if dump.kind == "loss"], start=len(files)):
         with _named(dump.path):
             losses.add(reading.content(dump.path), summary.notes)
         done(count)
     steps = by_step(dumps)
     if loss and not steps:
         raise Invalid("Loss dumps hold no tokens: give rollout_data/N.pt or dashboard_columns/rollout_N.parquet too.")
-    count = len(loss)
+    count = len(files) + len(loss)
     for of_step, parts in steps.items():
         part = partial(_part, reading, parts)
         with _named(*(dump.path for dump in parts.values())):
@@ -124,6 +125,13 @@ def _records(
 def _part(reading: Files, parts: Mapping[str, Dump], kind: str) -> dict[str, Any] | None:
     """The content of a step's file of one kind, if there is one."""
     return reading.content(parts[kind].path) if kind in parts else None
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A folder for this run, beside what it writes."""
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
+        yield Path(name)
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import marshal
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +34,37 @@ class Dump:
 
 
 class Files:
-    """Reads files as plain data of those fields that are used."""
+    """Reads files as plain data of those fields that are used.
 
-    def __init__(self) -> None:
+    torch reads a file of lists in minutes where `marshal` takes a second, so that what was read once is kept in
+    `folder`, which is ours alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self.left_out: set[str] = set()  # fields of the samples that have no place in a record
-        self.content = lru_cache(maxsize=2)(self._content)  # a step's two files, so that a single pair is read once
+        self._folder = folder
+        self._kept: dict[Path, Path] = {}
 
-    def _content(self, path: Path) -> dict[str, Any]:
+    def content(self, path: Path) -> dict[str, Any]:
+        """The content of a file. Raises `UnsupportedMedia`."""
+        if path in self._kept:
+            kept: dict[str, Any] = marshal.loads(self._kept[path].read_bytes())  # noqa: S302 we wrote it
+            return kept
         content, left_out = _read(path)
         self.left_out |= left_out
+        self._kept[path] = self._folder / str(len(self._kept))
+        self._kept[path].write_bytes(marshal.dumps(content))
         return content
 
 
-def survey(paths: list[Path], files: Files, step: int | None, notes: Notes) -> list[Dump]:
+def survey(paths: list[Path], files: Files, step: int | None, notes: Notes, done: Callable[[int], None]) -> list[Dump]:
     """What each file is; evaluation dumps, which the writers name eval_N, are left out.
 
     Raises `UnsupportedMedia` for a file that is none of them, and `BadRecord` where its step is not known.
     """
     dumps = []
-    for path in paths:
+    for count, path in enumerate(paths):
+        done(count)
         if _EVALUATION.search(path.stem):
             notes["evaluation dump was left out: its samples were not trained on"] += 1
             continue
@@ -89,7 +101,7 @@ def _read(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
     """A file as plain data of the fields that are used, and the names of the others."""
     with path.open("rb") as file:
         if file.read(4) == b"PAR1":
-            return {"rows": read_parquet(path, miles.COLUMNS)}, frozenset()
+            return {"rows": plain(read_parquet(path, miles.COLUMNS))}, frozenset()
     raw = read_torch(path)
     samples = raw.get("samples")
     if not isinstance(samples, list) or not all(isinstance(one, dict) for one in samples):
@@ -104,7 +116,7 @@ def _read(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
 def _unknown(path: Path, content: Mapping[str, Any]) -> UnsupportedMedia:
     if "rollout_data" in content:
         return UnsupportedMedia(
-            f"{path.name} is a rank's shard (miles' train_data, slime's format 1) and may hold slices of its responses; it "
+            f"{path.name} is a rank's shard (miles' train_data, slime's format 1) and may hold slices of responses; it "
             "is not converted. Give rollout_data, and of miles policy_loss_debug."
         )
     names = ", ".join(sorted(map(str, content))[:8]) or "nothing"

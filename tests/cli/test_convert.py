@@ -332,10 +332,9 @@ def test_evaluation_dumps_are_left_out(tmp_path: Path) -> None:
 def test_a_bad_sample_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     rows = samples()
     rows[2]["rollout_log_probs"] = [-0.1, -0.2]
-    out = tmp_path / "out.jsonl"
-    problem = json.loads(
-        convert("auto", slime_rollout(tmp_path / "7.pt", rows=rows), "-o", out, "--json", code=1).stderr
-    )
+    dump = slime_rollout(tmp_path / "7.pt", rows=rows)
+    said = convert("auto", dump, "-o", tmp_path / "out.jsonl", "--json", code=1).stderr
+    problem = json.loads(said.splitlines()[-1])
     assert problem["errors"] == [
         {
             "line": 3,
