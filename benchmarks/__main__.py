@@ -1,93 +1,102 @@
-"""`make bench`: what the statistics cost beside the head products that they need. Writes benchmarks/statistics.json.
-
-Each repeat times, in rotated order, the two LM-head products alone, the same with every statistic of both policies,
-and the plain full-logits form; the table shows medians and ratios. A/A is the first measured against itself.
-"""
+"""`make bench`: one table of what scoring costs on this machine and how exact it is, kept in results.json."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import platform
-import statistics
+import os
 import sys
-import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+from benchmarks.sizes import Sizes
 
-from dppo_core.two_policy import TwoPolicyScorer
-
-ROWS, WIDTH, REPEATS, CHUNK = 512, 576, 7, 128
-
-
-def naive(old: torch.Tensor, new: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """TV, KL, entropies, top-20 and the sampled log-probs from full log-softmaxes, as trainers write them."""
-    logp, logq = torch.log_softmax(old, -1), torch.log_softmax(new, -1)
-    p, q = logp.exp(), logq.exp()
-    tv, kl = 0.5 * (p - q).abs().sum(-1), (p * (logp - logq)).sum(-1)
-    top = logp.topk(20, -1).indices
-    inside = 0.5 * (p.gather(-1, top) - q.gather(-1, top)).abs().sum(-1)
-    sampled = logp.gather(-1, ids[:, None]) + logq.gather(-1, ids[:, None])
-    return tv + kl + inside + sampled.squeeze(-1) - (p * logp).sum(-1) - (q * logq).sum(-1) + (q * q).sum(-1)
+RESULTS = Path(__file__).with_name("results.json")
+PARTS = {
+    "statistics": "the statistics' time over backbone + LM head, inside the same pass, float32 and bfloat16",
+    "end-to-end": "a whole pass against the naive full-logits form, padded and unpadded",
+    "memory": "peak memory over the backbone's at 256, 1,024 and 4,096 tokens, V = 49,152 and 151,936",
+    "sharing": "8 responses to a prompt of 512 tokens with the prompt computed once, over once for each",
+    "accuracy": "largest error of every divergence against float64 on real logits",
+}
 
 
-def measure(vocab: int) -> dict[str, float]:
-    """Median seconds of each way for ROWS tokens over a vocabulary."""
-    torch.manual_seed(0)
-    head = torch.randn(vocab, WIDTH) * 0.05
-    hidden = torch.randn(ROWS, WIDTH)
-    moved = hidden + 0.01 * torch.randn(ROWS, WIDTH)
-    ids = torch.randint(0, vocab, (ROWS,))
-    buffer = torch.empty(CHUNK, vocab)
-    scorer = TwoPolicyScorer(vocab, chunk_rows=CHUNK)
-
-    def rows_of(states: torch.Tensor) -> Callable[[int, int, torch.Tensor], None]:
-        return lambda start, stop, out: torch.mm(states[start:stop], head.T, out=out)
-
-    def products() -> None:
-        for states in (hidden, moved):
-            for start in range(0, ROWS, CHUNK):
-                torch.mm(states[start : start + CHUNK], head.T, out=buffer)
-
-    def plain() -> None:
-        naive(hidden @ head.T, moved @ head.T, ids)
-
-    ways: dict[str, Callable[[], object]] = {
-        "head products": products,
-        "head products (A/A)": products,
-        "with every statistic": lambda: scorer.score(rows_of(hidden), rows_of(moved), ids),
-        "plain full logits": plain,
-    }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-    for repeat in range(REPEATS + 1):
-        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
-            start = time.perf_counter()
-            ways[name]()
-            if repeat:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Ratios measured side by side in one process: rotated repeats, medians, an A/A control. "
+        "Run it on a machine that does nothing else.",
+        epilog="parts:\n" + "\n".join(f"  {name:<12} {text}" for name, text in PARTS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="parts to run (all)")
+    parser.add_argument("--repeats", type=int, default=7, help="rotated repeats, at least 1 (%(default)s)")
+    parser.add_argument("--threads", type=int, help="torch's threads (all cores)")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens compared with float64 (%(default)s)")
+    parser.add_argument("--out", type=Path, help="where to write the JSON (benchmarks/results.json if all parts ran)")
+    parsed = parser.parse_args(argv)
+    if unknown := set(parsed.parts) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if min(parsed.repeats, parsed.tokens) < 1:
+        parser.error("--repeats and --tokens are at least 1")
+    parsed.parts = [name for name in PARTS if not parsed.parts or name in parsed.parts]
+    if parsed.out is None and parsed.parts == list(PARTS):
+        parsed.out = RESULTS
+    return parsed
 
 
-def main() -> None:
-    """Measure, print the table and write it beside this file."""
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    report: dict[str, object] = {"machine": machine, "rows": ROWS, "repeats": REPEATS, "vocabularies": {}}
-    sys.stdout.write(f"{'float32, median of ' + str(REPEATS):<28}{'V':>9}{'ms/token':>12}{'of head':>10}\n")
-    for vocab in (49_152, 151_936):
-        found = measure(vocab)
-        report["vocabularies"][str(vocab)] = found  # type: ignore[index]
-        for name, seconds in found.items():
-            ratio = seconds / found["head products"]
-            sys.stdout.write(f"{name:<28}{vocab:>9,}{1e3 * seconds / ROWS:>12.3f}{ratio:>9.2f}×\n")
-    Path(__file__).with_name("statistics.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+def _quiet() -> None:
+    """Keep what libraries say of themselves out of the table."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)  # between transformers and peft; not ours to mend
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:
+    """Measure, print the table, write the JSON."""
+    parsed, sizes = arguments(argv), sizes or Sizes()
+    _quiet()
+    import torch
+
+    from benchmarks import accuracy, machine, memory, scoring, sharing
+    from benchmarks.table import as_json, as_text
+    from benchmarks.timing import Progress
+
+    if parsed.threads:
+        torch.set_num_threads(parsed.threads)
+    about = machine.description()
+    progress = Progress()
+    lines = scoring.run(sizes.source, parsed.parts, parsed.repeats, progress.of("scoring"))
+    if "memory" in parsed.parts:
+        lines += memory.run(sizes, progress.of("memory"))
+    if "sharing" in parsed.parts:
+        lines += sharing.run(sizes, parsed.repeats, progress.of("sharing"))
+    if "accuracy" in parsed.parts:
+        lines += accuracy.run(sizes.source, parsed.tokens, progress.of("accuracy"))
+    progress.close()
+
+    flags = " ".join(flag for flag in about["vector_flags"] if flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16"))
+    sys.stdout.write(f"{about['processor']} ({flags}), {about['threads']} threads, torch {about['torch']}, ")
+    sys.stdout.write(f"load {about['load_average']} at the start; {parsed.repeats} repeats\n\n{as_text(lines)}\n")
+    targets = [line.holds for line in lines if line.holds is not None]
+    sys.stdout.write(f"\n{sum(targets)} of {len(targets)} targets hold\n")
+    if parsed.out:
+        report = {
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": about,
+            "repeats": parsed.repeats,
+            "lines": [as_json(line) for line in lines],
+        }
+        parsed.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        sys.stdout.write(f"written to {parsed.out}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
