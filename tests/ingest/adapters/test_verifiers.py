@@ -165,6 +165,15 @@ def test_a_node_that_was_not_scored_beside_one_that_was(importing: Importing) ->
     assert importing.rows()[0]["advantage"] == [None, None, None, None, None, 0.25]
 
 
+def test_a_figure_that_lies_over_all_tokens_of_its_node(importing: Importing) -> None:
+    """prime-rl#3525 aligns `is_masked` with the packed input, −1 where it does not apply."""
+    some = nodes()
+    some[1]["is_masked"] = [-1, 0, 1]
+    some[3]["is_masked"] = [-1, 1]
+    importing([episode(trace(nodes=some))])
+    assert importing.rows()[0]["trainer_keep"] == [True, False, None, None, None, False]
+
+
 def test_rewards_as_numbers(importing: Importing) -> None:
     importing([episode(trace(rewards={"right": 0.5, "short": -0.25}))])
     assert importing.rows()[0]["reward"] == 0.25
