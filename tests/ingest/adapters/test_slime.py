@@ -121,15 +121,15 @@ def test_siblings_of_one_execution_share_an_index() -> None:
 
 
 def test_which_optimizer_step_a_response_was_in() -> None:
-    """Rank 0's partition is [3, 0], its micro-batches [[1], [0]]: the first step has its row 1, which is position 0."""
-    samples = [trained(place, 40 + place, [1, 7, place]) for place in range(4)]
+    """Rank 0 has positions 3, 0 and 4 as its rows 0, 1 and 2; its first step took two micro-batches, rows 1 and 2."""
+    samples = [trained(place, 40 + place, [1, 7, place]) for place in range(5)]
     shards = [
-        {"partition": [3, 0], "micro_batch_indices": [[1], [0]], "num_microbatches": [1, 1]},
-        {"partition": [1, 2], "micro_batch_indices": [[0], [1]], "num_microbatches": [1, 1]},
+        {"partition": [3, 0, 4], "micro_batch_indices": [[1], [2], [0]], "num_microbatches": [2, 1]},
+        {"partition": [1, 2], "micro_batch_indices": [[0], [], [1]], "num_microbatches": [2, 1]},
     ]
     found, _ = records(None, train_of(*samples, dp_shards=shards))
-    assert [record["minibatch"] for record in found] == [0, 0, 1, 1]
-    shards[0]["num_microbatches"] = [2, 1]  # does not add up: nothing is claimed
+    assert [record["minibatch"] for record in found] == [0, 0, 1, 1, 0]
+    shards[0]["num_microbatches"] = [2, 2]  # does not add up: nothing is claimed
     found, _ = records(None, train_of(*samples, dp_shards=shards))
     assert all("minibatch" not in record for record in found)
 
