@@ -70,7 +70,7 @@ class _Tokens:
         meta = {**record.get("meta", {}), "approximate_token_ids": made}
         try:
             if "prompt" in wanted:
-                record["prompt_token_ids"] = own.prompt(wanted["prompt"])
+                record["prompt_text"], record["prompt_token_ids"] = own.prompt(wanted["prompt"])
                 made.append("prompt")
             if "vocabulary" in wanted:
                 record["response_token_ids"] = own.entries(wanted["vocabulary"])
@@ -85,6 +85,10 @@ class _Tokens:
             raise _bad(line, "has half a surrogate pair in its text, which is no character") from None
         except _Unknown as unknown:
             raise _bad(line, str(unknown)) from None
+        if not record["prompt_token_ids"]:
+            raise _bad(
+                line, "its prompt has no token: without one before it, the first of the response has no log-prob"
+            )
         if not record["response_token_ids"]:
             return _EMPTY
         return {**record, "logprobs_approximate": True, "meta": meta}
@@ -113,16 +117,17 @@ class _Own:
         text.encode()  # raises UnicodeEncodeError, which the tokenizer would not
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def prompt(self, prompt: str | list[Any]) -> list[int]:
-        """The ids of a prompt, with the BOS that decoding strips and without the padding that it may leave."""
+    def prompt(self, prompt: str | list[Any]) -> tuple[str, list[int]]:
+        """The text of a prompt, and its ids: with the BOS that decoding strips, without padding that it left."""
         if not isinstance(prompt, str):
-            return self.encode(self._render(prompt)).ids
+            text = self._render(prompt)
+            return text, self.encode(text).ids
         ids = self.encode(prompt).ids
         start = 0
         while start < len(ids) and ids[start] == self._pad:
             start += 1
         ids = ids[start:]
-        return ids if ids[: len(self._lead)] == self._lead else [*self._lead, *ids]
+        return prompt, ids if ids[: len(self._lead)] == self._lead else [*self._lead, *ids]
 
     def entries(self, entries: list[str]) -> list[int]:
         """The ids of entries of the vocabulary."""

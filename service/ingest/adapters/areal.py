@@ -29,6 +29,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     task, sample = fields.name("task_id"), fields.integer("sample_idx")
     prompt, response = fields.text("prompt"), fields.text("completion")
     step, head, reward = fields.step("tail_version"), fields.integer("head_version"), fields.number("reward")
+    meta = rest(fields, _MAPPED)
     fields.check()
     yield {
         "step": step,
@@ -39,7 +40,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "reward": reward,
         # −1 is the version of prompt tokens in some workflows: the response's lowest is then not known.
         "policy_version": step if head == step else None,
-        "meta": rest(raw, _MAPPED),
+        "meta": meta,
         TOKENISE: {"prompt": prompt, "response": response},
     }
 

@@ -10,12 +10,12 @@ from service.ingest.adapters.common import number, prompt_hash
 from service.ingest.adapters.fields import Fields
 from service.ingest.adapters.text import TOKENISE, conversation, text_group
 
-__all__ = ["Pair", "best_first", "engine_record", "logprob", "prompt_of", "top_fields"]
+__all__ = ["WITHOUT_TOKENS", "Pair", "best_first", "engine_record", "logprob", "prompt_of", "top_fields"]
 
 Pair = tuple[int, float]  # token id, log-prob
 
+WITHOUT_TOKENS = "the engine gave no token of them"
 _FLOOR = -9999.0  # how vLLM writes −∞, and "not known" in chat responses
-_BESIDE = ("step", "group_id", "reward", "advantage", "policy_version")  # what whoever logs a response may add to it
 
 
 def logprob(value: Any) -> float | None:
@@ -26,6 +26,8 @@ def logprob(value: Any) -> float | None:
         if isinstance(value, float) and value == -math.inf:
             return None
         raise
+    if found is not None and found > 0:
+        raise ValueError(f"{found} is a positive log-probability")
     return None if found is None or found <= _FLOOR else found
 
 
@@ -57,7 +59,11 @@ def engine_record(
     sample: str, ids: list[int] | None, prompt: str | list[Any] | None, response: str | None, places: tuple[Fields, ...]
 ) -> dict[str, Any]:
     """A record without its response: names, prompt, and what stands beside the response in `places`."""
-    beside = {name: fields.get(name) for name in _BESIDE for fields in places if fields.get(name) is not None}
+    beside: dict[str, Any] = {}
+    for fields in places:
+        found = {name: _numbers(fields, name) for name in ("reward", "advantage")}
+        found |= {"step": fields.step("step"), "group_id": fields.name("group_id")}
+        beside |= {name: value for name, value in found.items() if value is not None}
     record: dict[str, Any] = {
         "sample_id": sample,
         "group_id": text_group(prompt or "") if ids is None else prompt_hash(ids),
@@ -70,3 +76,8 @@ def engine_record(
     else:
         record["prompt_token_ids"] = ids
     return record
+
+
+def _numbers(fields: Fields, name: str) -> Any:
+    """A number, or one for each token."""
+    return fields.numbers(name) if isinstance(fields.get(name), list) else fields.number(name)

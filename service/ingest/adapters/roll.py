@@ -59,7 +59,7 @@ class _Row(Fields):
 def _response(row: _Row, index: int) -> dict[str, Any]:
     row.need("responses", "global_step")
     response, step, score = row.text("responses"), row.step("global_step"), row.number("scores")
-    prompt, group = _prompt(row), row.name("id")
+    prompt, group, meta = _prompt(row), row.name("id"), rest(row, _COLUMNS)
     row.check()
     assert prompt is not None
     group = group or text_group(prompt)
@@ -67,10 +67,10 @@ def _response(row: _Row, index: int) -> dict[str, Any]:
         "step": step,
         "sample_id": f"{group}/{index}",
         "group_id": group,
-        "prompt_text": prompt if isinstance(prompt, str) else row.get("prompt"),
+        "prompt_text": prompt if isinstance(prompt, str) else None,
         "response_text": response,
         "reward": score,
-        "meta": rest(row.raw, _COLUMNS),
+        "meta": meta,
         TOKENISE: {"prompt": prompt, "response": response},
     }
 
@@ -124,4 +124,4 @@ def _board(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]
 
 
 ROLL = Adapter("roll", _is_dump, _dump)
-ROLL_BOARD = Adapter("roll_board", _is_board, _board)
+ROLL_BOARD = Adapter("roll-board", _is_board, _board)

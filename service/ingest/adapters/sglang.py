@@ -12,9 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from service.ingest.adapters.base import Adapter
+from service.ingest.adapters.base import Adapter, LeftOut
 from service.ingest.adapters.common import kept, show, token_id
-from service.ingest.adapters.engine import Pair, best_first, engine_record, logprob, prompt_of, top_fields
+from service.ingest.adapters.engine import (
+    WITHOUT_TOKENS,
+    Pair,
+    best_first,
+    engine_record,
+    logprob,
+    prompt_of,
+    top_fields,
+)
 from service.ingest.adapters.fields import Fields
 from service.ingest.adapters.text import TOKENISE
 
@@ -29,7 +37,7 @@ def _recognises(names: frozenset[str]) -> bool:
     return "meta_info" in names and bool({"text", "output_ids"} & names)
 
 
-def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]:
     fields = Fields(line, raw)
     meta = fields.inside("meta_info")
     output, inputs = _triples(meta, "output_token_logprobs"), _triples(meta, "input_token_logprobs")
@@ -43,10 +51,12 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         ids = [token for token, _ in output]
     if output is not None and ids != [token for token, _ in output]:
         _differ(meta, ids or [], output)
+    if prompt_ids == []:
+        fields.wrong("prompt_token_ids", "is empty")
     if ids is None and response is None:
         fields.wrong("output_ids", "is required and missing")
     tops = _tops(meta, len(ids or []))
-    fields.check()
+    about = _about(meta)
     sample = meta.name("id") or str(line)
     record = engine_record(sample, prompt_ids, prompt, response, (fields,))
     if ids is None:
@@ -55,7 +65,8 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         record["response_token_ids"] = ids
         record["rollout_logprobs"] = kept([value for _, value in output]) if output else None
         record.update(top_fields(tops))
-    yield {**record, **_about(meta, record)}
+    fields.check()
+    yield LeftOut(WITHOUT_TOKENS) if ids == [] else {**record, **about}
 
 
 def _triples(fields: Fields, name: str) -> list[tuple[int, float | None]] | None:
@@ -105,17 +116,14 @@ def _tops(meta: Fields, length: int) -> list[list[Pair]]:
     return tops
 
 
-def _about(meta: Fields, record: dict[str, Any]) -> dict[str, Any]:
-    """How it ended, and under which weights."""
-    about: dict[str, Any] = {}
-    reason = meta.get("finish_reason")
-    about["finish_reason"] = reason.get("type") if isinstance(reason, dict) else reason
-    version = meta.get("weight_version")
-    if version is not None and str(version).isdecimal():
-        about["policy_version"] = record.get("policy_version", int(version))
-    elif version is not None:
-        about["meta"] = {"weight_version": version}
-    return about
+def _about(meta: Fields) -> dict[str, Any]:
+    """How it ended, and under which weights: a number where they are numbered."""
+    structured = isinstance(meta.get("finish_reason"), dict)
+    reason = meta.inside("finish_reason").text("type") if structured else meta.text("finish_reason")
+    version = meta.name("weight_version")
+    if version is not None and version.isascii() and version.isdecimal() and len(version) < 19:
+        return {"finish_reason": reason, "policy_version": int(version)}
+    return {"finish_reason": reason, "meta": {} if version is None else {"weight_version": version}}
 
 
 SGLANG = Adapter("sglang", _recognises, _convert)

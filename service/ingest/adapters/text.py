@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from service.ingest.adapters.common import kind
@@ -33,9 +33,9 @@ def conversation(fields: Fields, name: str) -> str | list[Any] | None:
     """A prompt: text, or a list of chat messages with a role. None, and noted as wrong, for anything else."""
     value = fields.get(name)
     if isinstance(value, str):
-        return value
+        return fields.text(name)
     if isinstance(value, list) and value and all(isinstance(part, dict) and "role" in part for part in value):
-        return value
+        return list(fields.plain(name) or [])
     if value is not None:
         fields.wrong(name, f"expected text or a list of chat messages, found {kind(value)}")
     return None
@@ -46,6 +46,8 @@ def reply(fields: Fields, name: str) -> str | None:
     value = conversation(fields, name)
     if not isinstance(value, list):
         return value
+    if not value:
+        return None  # it was wrong
     if len(value) > 1:
         what = "holds several messages (tool calls?): text does not say which tokens the policy wrote; log token ids"
         fields.wrong(name, what)
@@ -57,6 +59,6 @@ def reply(fields: Fields, name: str) -> str | None:
     return None
 
 
-def rest(raw: Mapping[str, Any], mapped: tuple[str, ...]) -> dict[str, Any]:
+def rest(fields: Fields, mapped: Iterable[str]) -> dict[str, Any]:
     """What has no place of its own in the record, for `meta`; nulls left out."""
-    return {name: value for name, value in raw.items() if name not in mapped and value is not None}
+    return {name: fields.plain(name) for name, value in fields.raw.items() if name not in mapped and value is not None}

@@ -31,6 +31,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     prompt, response = conversation(fields, "prompt"), reply(fields, "completion")
     step, advantage = fields.step("step"), fields.number("advantage")
     rewards = {name: fields.number(name) for name in raw if name not in _MAPPED and isinstance(raw[name], float)}
+    meta = rest(fields, (*_MAPPED, *rewards))
     fields.check()
     assert prompt is not None
     given = {name: reward for name, reward in rewards.items() if reward is not None}
@@ -42,7 +43,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "response_text": response,
         "reward": sum(given.values()) if given else None,
         "advantage": advantage,
-        "meta": {**rest(raw, (*_MAPPED, *rewards)), **_messages(prompt), "rewards": given},
+        "meta": {**meta, **_messages(prompt), "rewards": given},
         TOKENISE: {"prompt": prompt, "response": response},
     }
 

@@ -30,6 +30,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     fields.need("input", "output", "step")
     prompt, response, uid = fields.text("input"), fields.text("output"), fields.name("uid")
     step, score = fields.step("step"), fields.number("score")
+    meta = rest(fields, _MAPPED)
     fields.check()
     assert prompt is not None
     sample, group = _names(line, uid)
@@ -40,7 +41,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "prompt_text": prompt,
         "response_text": response,
         "reward": score,
-        "meta": rest(raw, _MAPPED),
+        "meta": meta,
         TOKENISE: {"prompt": prompt, "response": response},
     }
 

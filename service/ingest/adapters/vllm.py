@@ -14,7 +14,7 @@ from typing import Any
 
 from service.ingest.adapters.base import Adapter, LeftOut
 from service.ingest.adapters.common import kept
-from service.ingest.adapters.engine import engine_record, prompt_of, top_fields
+from service.ingest.adapters.engine import WITHOUT_TOKENS, engine_record, prompt_of, top_fields
 from service.ingest.adapters.fields import Fields
 from service.ingest.adapters.text import TOKENISE
 from service.ingest.adapters.vllm_logprobs import Tokens, chat_tokens, completion_tokens, offline_tokens
@@ -48,10 +48,10 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     top.check()
     name = top.name("sample_id") or top.name("custom_id") or body.name("id") or body.name("request_id") or str(line)
     for place, answer in enumerate(answers):
-        sample = name if len(answers) == 1 else f"{name}/{answer.raw.get('index', place)}"
+        sample = name if len(answers) == 1 else f"{name}/{place}"
         record = _record(sample, answer, body, (request, body, top, answer))
         top.check()
-        yield record
+        yield LeftOut(WITHOUT_TOKENS) if record.get("response_token_ids") == [] else record
 
 
 def _body(top: Fields) -> Fields:
@@ -69,6 +69,8 @@ def _record(sample: str, answer: Fields, body: Fields, places: tuple[Fields, ...
     prompt = prompt_of(*places)
     if prompt_ids is None and prompt is None:
         answer.wrong("prompt_token_ids", f"is required and missing; {_HOW}")
+    if prompt_ids == []:
+        answer.wrong("prompt_token_ids", "is empty")
     _check_prompt(answer if answer.get("prompt_logprobs") is not None else body, prompt_ids)
     response = _text(answer)
     tokens = _tokens(answer, len(prompt_ids or []))
@@ -83,10 +85,9 @@ def _record(sample: str, answer: Fields, body: Fields, places: tuple[Fields, ...
         if tokens.names:
             record[TOKENISE]["pieces"] = tokens.names
     record["rollout_logprobs"] = kept(tokens.logprobs) if tokens.logprobs else None
-    reasons = {name: answer.get(name) for name in ("stop_reason",) if answer.get(name) is not None}
-    model = {"model": body.get("model")} if body.get("model") is not None else {}
+    meta = {"model": body.text("model"), "stop_reason": answer.plain("stop_reason")}
     lost = {"unmatched_top_logprobs": True} if tokens.lost_tops else {}
-    return {**record, "finish_reason": answer.get("finish_reason"), "meta": {**model, **reasons, **lost}}
+    return {**record, "finish_reason": answer.text("finish_reason"), "meta": {**meta, **lost}}
 
 
 def _text(answer: Fields) -> str | None:

@@ -85,7 +85,7 @@ def test_without_ids_the_prompt_names_the_group(importing: Importing, tokenizer:
 
 def test_the_board(importing: Importing, tokenizer: str) -> None:
     manifest = importing([board()], tokenizer=tokenizer)
-    assert manifest["format"] == "roll_board"
+    assert manifest["format"] == "roll-board"
     (row,) = importing.rows()
     assert (row["step"], row["sample_id"], row["reward"]) == (5, "1", 1)
     assert row["prompt_token_ids"] == [7, 8, 7, 9]  # without the padding

@@ -125,6 +125,7 @@ GOOD = [-0.2, 2, None]
         (answered(GOOD), "output_token_logprobs", "is of 1 tokens, but output_ids has 2 (one short: shifted?)"),
         (answered(GOOD, [-0.1, 10, None]), "output_token_logprobs", "is of other tokens than output_ids"),
         (answered([-0.1], GOOD), "output_token_logprobs[0]", "a list is not [logprob, token id, text]"),
+        (answered([0.5, 10, None], GOOD), "output_token_logprobs[0]", "0.5 is a positive log-probability"),
         (answered(["x", 10, None], GOOD), "output_token_logprobs[0]", "'x' is not a number"),
         (answered(TOP[0], name="output_top_logprobs"), "output_top_logprobs", "has 1 entry, expected 2 (one short"),
         (line({"output_top_logprobs": [1, 2]}), "output_top_logprobs[0]", "expected a list or null, found 1"),
@@ -139,7 +140,6 @@ def test_bad_logprobs(importing: Importing, response: dict[str, Any], field: str
 @pytest.mark.parametrize(
     ("response", "field", "message"),
     [
-        (answered([0.5, 10, None], GOOD), "rollout_logprobs[0]", "0.5 is a positive log-probability"),
         (line(step=...), "step", "is required and missing; give it in the record, or as step= beside the file"),
         (line(meta_info=3), "meta_info", "expected an object, found a number"),
     ],

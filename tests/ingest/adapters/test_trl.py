@@ -68,7 +68,7 @@ def test_chat_as_trl_writes_it(importing: Importing, tokenizer: str) -> None:
     assert first["prompt_token_ids"] == [4, 6, 10, 8, 7, 9, 6, 5, 6]  # "user\n4+2?\nassistant\n"
     assert first["response_token_ids"] == [13, 10, 14, 5, 6, 13]
     assert first["response_text"] == " it4éassistant\n it"
-    assert first["prompt_text"] is None
+    assert first["prompt_text"] == "user\n4+2?\nassistant\n"
     assert json.loads(first["meta"])["prompt"] == [{"role": "user", "content": "4+2?"}]
     assert len({row["group_id"] for row in importing.rows()}) == 2
 

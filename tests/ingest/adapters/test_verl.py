@@ -117,7 +117,7 @@ def test_a_tokenizer_that_truncates_and_pads(importing: Importing, tmp_path: Pat
         ({"score": "1"}, "score", "'1' is not a number"),
         ({"step": -1}, "step", "-1 is not a step"),
         ({"output": "\ud800"}, "output", "has half a surrogate pair"),
-        ({"input": ""}, "prompt_token_ids", "is empty"),
+        ({"input": ""}, None, "its prompt has no token"),
     ],
 )
 def test_bad_lines(

@@ -227,4 +227,7 @@ def test_bad_offline_outputs(importing: Importing) -> None:
 
 def test_a_positive_logprob(importing: Importing) -> None:
     ((_, field, message),) = importing.errors([completion(logprobs(token_logprobs=[0.5, -0.2]))])
-    assert (field, message.split(";")[0]) == ("rollout_logprobs[0]", "0.5 is a positive log-probability")
+    assert (field, message.split(";")[0]) == (
+        "choices[0].logprobs.token_logprobs[0]",
+        "0.5 is a positive log-probability",
+    )
