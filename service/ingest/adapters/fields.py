@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from types import NoneType
 from typing import Any, TypeVar
 
 from service.errors import BadRecord, FieldError
@@ -116,14 +117,20 @@ class Fields:
     def numbers(self, name: str, length: int | None = None) -> list[float | None] | None:
         """Numbers; null where one is null or NaN, which is how writers without null say it."""
         values = self.elements(name, length)
-        if values is None or (set(map(type, values)) == {float} and math.isfinite(sum(values))):
-            return values
+        if values is None:
+            return None
+        if set(map(type, values)) <= {float, NoneType}:  # most lists; the others are read one by one
+            known = values if None not in values else [value for value in values if value is not None]
+            if math.isfinite(sum(known)):
+                return values
         return self._elementwise(name, values, number)
 
     def marks(self, name: str, length: int | None = None) -> list[bool | None] | None:
         """Booleans, 0, 1, or null; −1 is null too, as prime-rl writes "does not apply"."""
         values = self.elements(name, length)
-        return None if values is None else self._elementwise(name, values, mark)
+        if values is None or set(map(type, values)) <= {bool, NoneType}:
+            return values
+        return self._elementwise(name, values, mark)
 
     def logprobs(self, name: str, length: int, span: Span, sentinel: float | None = None) -> list[float | None] | None:
         """The log-probs of the response, from a list over the whole sequence.
