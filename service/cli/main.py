@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from service.cli.output import Output, fail, session
+from service.cli.sql import SUFFIXES, write_table
 
 __all__ = ["app", "main"]
 
@@ -256,13 +257,29 @@ def runs(server: Server = HERE, as_json: Json = False) -> None:
 @app.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT over runs, rollouts, analyses, tokens, step_summary, …")],
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write a .csv, .parquet or .arrow file.")
+    ] = None,
     server: Server = HERE,
     as_json: Json = False,
 ) -> None:
-    """Run one SELECT. Filter `tokens` by analysis: SELECT * FROM tokens WHERE analysis = '…' LIMIT 10."""
+    """Run one SELECT and print it, or write it to a file.
+
+    Filter `tokens` by analysis: SELECT * FROM tokens WHERE analysis = '…' LIMIT 10.
+    """
     output = Output(as_json)
+    if to is not None and to.suffix not in SUFFIXES:
+        fail(output, f"--output ends in {', '.join(SUFFIXES)}, {to.name} does not")
     with session(output, server) as client:
         result = client.sql(statement)
+        if to is not None:
+            try:
+                write_table(result, to)
+            except (OSError, ValueError) as error:
+                fail(output, str(error))
+            written = {"file": str(to), "rows": result.num_rows, "bytes": to.stat().st_size}
+            output.result(written, f"{to}: {result.num_rows:,} rows, {written['bytes']:,} bytes")
+            return
         table = Table(*result.column_names, box=None, pad_edge=False)
         for row in result.slice(0, 200).to_pylist():
             table.add_row(*("NULL" if value is None else str(value) for value in row.values()))

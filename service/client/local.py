@@ -45,8 +45,8 @@ class LocalClient:
         self.connection = self._open()
 
     def sql(self, statement: str, parameters: list[Any] | dict[str, Any] | None = None) -> pa.Table:
-        """The result of a statement over the contract's tables, as Arrow."""
-        return self.connection.execute(statement, parameters).to_arrow_table()
+        """The result of a SELECT over the contract's tables, as Arrow."""
+        return self.connection.sql(statement, params=parameters).to_arrow_table()
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, newest first."""

@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["finite", "plain"]
 
 _SCALARS = frozenset({int, float, bool, str, type(None)})
+_NUMBERS = ("float", "bfloat", "int", "uint", "bool")  # dtypes whose tolist() holds plain numbers only
 
 
 def plain(value: Any) -> Any:
@@ -25,7 +26,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): plain(entry) for name, entry in value.items()}
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        values = value.tolist()
+        numbers = str(getattr(value, "dtype", "")).removeprefix("torch.").startswith(_NUMBERS)
+        return values if numbers else plain(values)
     for kind in (int, float, str):  # enumerations and other subclasses
         if isinstance(value, kind):
             return kind(value)
