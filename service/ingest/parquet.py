@@ -81,6 +81,8 @@ class ParquetRows:
 def _plain(array: Any, row: int) -> Any:
     """One value as plain JSON data; text that is not UTF-8 as bytes, what JSON cannot hold as the exception."""
     scalar = array[row]
+    if pa.types.is_time64(scalar.type) and scalar.type.unit == "ns":
+        return scalar.cast(pa.string()).as_py()  # where pandas is installed, pyarrow would drop the nanoseconds
     try:
         value = scalar.as_py(maps_as_pydicts="strict")
         return value if value is None or isinstance(value, (str, int, float)) else to_builtins(value, str_keys=True)
