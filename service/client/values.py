@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["finite", "plain"]
@@ -27,12 +28,16 @@ def plain(value: Any) -> Any:
         return {str(name): plain(entry) for name, entry in value.items()}
     if hasattr(value, "tolist"):
         values = value.tolist()
-        numbers = str(getattr(value, "dtype", "")).removeprefix("torch.").startswith(_NUMBERS)
-        return values if numbers else plain(values)
+        return values if _is_number(getattr(value, "dtype", None)) else plain(values)
     for kind in (int, float, str):  # enumerations and other subclasses
         if isinstance(value, kind):
             return kind(value)
     raise TypeError(f"a value of type {type(value).__name__} is no JSON")
+
+
+@lru_cache
+def _is_number(dtype: Any) -> bool:
+    return str(dtype).removeprefix("torch.").startswith(_NUMBERS)
 
 
 def finite(value: Any) -> Any:

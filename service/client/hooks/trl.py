@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from service.client.hooks.masks import known
 from service.client.logger import RolloutLogger
 
 __all__ = ["log_rollouts"]
@@ -30,8 +31,9 @@ __all__ = ["log_rollouts"]
 log = logging.getLogger("dppo.logger")
 
 LOGPROBS = {"rollout_logprobs": "sampling_per_token_logps", "old_logprobs": "old_per_token_logps"}
-COLUMNS = {"prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask", "advantages"}
-COLUMNS |= set(LOGPROBS.values())
+COLUMNS = frozenset(
+    {"prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask", "advantages", *LOGPROBS.values()}
+)
 
 
 def log_rollouts(trainer: Any, logger: RolloutLogger, flush_seconds: float = 30) -> None:
@@ -118,8 +120,8 @@ class _Collector:
         if any(index in parts for parts in self._rewards.values()):
             self._rewards.clear()  # the next batch of rollouts
         for ids, value in zip(options["completion_ids"], values, strict=True):
-            known = None if value is None or math.isnan(value) else float(value)
-            self._rewards.setdefault(tuple(ids), {}).setdefault(index, set()).add(known)
+            number = None if value is None or math.isnan(value) else float(value)
+            self._rewards.setdefault(tuple(ids), {}).setdefault(index, set()).add(number)
 
     def _reward(self, response: list[int]) -> float | None:
         """The weighted sum, as TRL adds it up; None where a part is not known, or not which prompt it belongs to."""
@@ -127,8 +129,9 @@ class _Collector:
         parts = self._rewards.get(tuple(response), {})
         if len(parts) < len(weights) or any(len(values) != 1 for values in parts.values()):
             return None
-        known = [(weight, value) for weight, (index, (value,)) in zip(weights, sorted(parts.items()), strict=True)]
-        return math.fsum(w * v for w, v in known if v is not None) if any(v is not None for _, v in known) else None
+        given = [(weight, value) for weight, (_, (value,)) in zip(weights, sorted(parts.items()), strict=True)]
+        summands = [weight * value for weight, value in given if value is not None]
+        return math.fsum(summands) if summands else None
 
     def _take(self, inputs: dict[str, Any]) -> None:
         step = self._trainer.state.global_step
@@ -173,8 +176,7 @@ def _rows(inputs: dict[str, Any], processing: Any) -> list[dict[str, Any]]:
         }
         for name, column in LOGPROBS.items():
             if column in columns:
-                values = columns[column][index][:length]
-                row[name] = [v if kept and not math.isnan(v) else None for v, kept in zip(values, mask, strict=True)]
+                row[name] = known(columns[column][index][:length], mask)
         rows.append(row)
     return rows
 
