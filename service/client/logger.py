@@ -27,7 +27,6 @@ import httpx
 from service.client.client import Client
 from service.client.sender import Sender
 from service.client.spool import Spool
-from service.client.values import plain
 
 __all__ = ["RolloutLogger"]
 
@@ -108,7 +107,7 @@ class RolloutLogger:
                 self._warn("full", text, self.spool.folder, self._max_bytes, number)
                 return False
             if rows:
-                self.spool.write(number, [{**plain(row), "step": number} for row in rows], self._sync)
+                self.spool.write(number, rows, self._sync)
                 with self._changing:
                     self._idle.clear()
                     self._wake.set()

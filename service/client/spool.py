@@ -20,7 +20,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows: one process per spool is then the user's care
     fcntl = None  # type: ignore[assignment]
 
-from service.client.values import finite
+from service.client.values import finite, pack, unpack
 from service.layout import fsync_path
 
 __all__ = ["RAW", "SEALED", "Spool", "Unreadable"]
@@ -61,9 +61,12 @@ class Spool:
         """Bytes on disk, what was rejected included."""
         return sum(size for folder in (self.folder, self.rejected) for size in _sizes(folder))
 
-    def write(self, step: int, records: list[dict[str, Any]], sync: bool = False) -> Path:
-        """Keep one step. Returns when a killed process no longer loses it; with `sync`, a power cut neither."""
-        body = marshal.dumps(records, MARSHAL_VERSION)
+    def write(self, step: int, records: list[Mapping[str, Any]], sync: bool = False) -> Path:
+        """Keep one step. Returns when a killed process no longer loses it; with `sync`, a power cut neither.
+
+        Raises TypeError for what is no JSON.
+        """
+        body = marshal.dumps([{**pack(record), "step": step} for record in records], MARSHAL_VERSION)
         with self._naming:
             self._last = max(time.time_ns(), self._last + 1)
             name = f"{self._last:019d}-s{step}-{secrets.token_hex(4)}"
@@ -179,7 +182,8 @@ def _encode(records: list[dict[str, Any]]) -> tuple[bytes, bool]:
     """NDJSON, and whether a NaN or an infinity became null."""
     encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=True).encode
     lines, nulls = [], False
-    for record in records:
+    for packed in records:
+        record = unpack(packed)
         try:
             lines.append(encode(record))
         except ValueError:
