@@ -17,7 +17,7 @@ from service.store.store import Store
 
 __all__ = ["CODE_VERSION", "Plan", "plan"]
 
-CODE_VERSION = 1  # part of every scoring's id; raise it when the numbers of a segment would change
+CODE_VERSION = 2  # part of every scoring's id; raise it when the numbers of a segment would change
 
 
 Pair = tuple[Row | None, Row | None]

@@ -1,40 +1,74 @@
-"""Rollouts as batches: right-padded sequences and the hidden rows that predict their counted response tokens."""
+"""Rollouts as batches: sequences in one of two layouts, and the hidden rows that predict their counted tokens.
+
+Packed: one row without padding, where each distinct prompt stands once and its responses branch off it (`Tree`).
+Padded: right-padded rows of similar length, for models whose attention cannot branch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Response", "batches", "responses"]
+__all__ = ["Batch", "Response", "Tree", "batches", "packed", "responses"]
+
+QUERY_BLOCK = 256
+"""Response tokens that attend at once: a block computes this many masked places at most beyond the causal ones."""
+
+_Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
 class Response:
-    """One rollout: token ids of prompt and response, and which response tokens count."""
+    """One rollout: token ids of prompt and response, and which response tokens count. `row` is its place in a list."""
 
     row: int
-    prompt: np.ndarray[tuple[int], np.dtype[np.int64]]
-    response: np.ndarray[tuple[int], np.dtype[np.int64]]
+    prompt: _Ids
+    response: _Ids
     counted: np.ndarray[tuple[int], np.dtype[np.bool_]]
 
     @property
+    def run(self) -> int:
+        """Response tokens that a model has to read: those before the last counted one, which is only predicted."""
+        return int(np.flatnonzero(self.counted)[-1]) if self.counted.any() else 0
+
+    @property
     def length(self) -> int:
-        return len(self.prompt) + len(self.response)
+        """Tokens of the sequence that a model has to read."""
+        return len(self.prompt) + self.run
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A prompt in a packed row, from token `start` on, and right after it its responses, of `responses` tokens each."""
+
+    start: int
+    prompt: int
+    responses: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt + sum(self.responses)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A right-padded batch [B, T]. `at` [N] indexes the flattened [B·T] hidden states whose logits predict the
-    batch's N counted tokens, in the order of `rows` and position: the logits at t − 1 score the token at t."""
+    """Sequences [B, T] to run. `at` [N] indexes the flattened [B·T] hidden states whose logits predict the batch's N
+    counted tokens `sampled`, in the order of `rows` and position: the logits at t − 1 score the token at t.
+
+    Packed: B = 1, `trees` cover the row, position_ids_BT count from each sequence's first token, no mask.
+    Padded: right-padded, attention_mask_BT is 1 on tokens, no trees.
+    """
 
     rows: list[int]
     token_ids_BT: Tensor
-    attention_mask_BT: Tensor
+    attention_mask_BT: Tensor | None
+    position_ids_BT: Tensor | None
+    trees: tuple[Tree, ...]
     at: Tensor
     sampled: Tensor
 
@@ -54,33 +88,117 @@ def responses(table: pa.Table) -> list[Response]:
 
 
 def batches(items: list[Response], batch_tokens: int) -> Iterator[Batch]:
-    """Sequences of similar length together, at most `batch_tokens` padded tokens a batch. Deterministic."""
-    ordered = sorted(items, key=lambda item: (item.length, item.row))
+    """Padded batches: similar lengths together, at most `batch_tokens` padded tokens a batch. Deterministic.
+
+    Responses without a counted token are left out, here and in `packed`.
+    """
+    ordered = sorted((item for item in items if item.counted.any()), key=lambda item: (item.length, item.row))
     batch: list[Response] = []
     for item in ordered:
         if batch and item.length * (len(batch) + 1) > batch_tokens:
-            yield _assemble(batch)
+            yield _padded(batch)
             batch = []
         batch.append(item)
     if batch:
-        yield _assemble(batch)
+        yield _padded(batch)
 
 
-def _assemble(batch: list[Response]) -> Batch:
+def packed(items: list[Response], batch_tokens: int, width: int, *, share_prompts: bool = True) -> Iterator[Batch]:
+    """Packed batches of about `batch_tokens` tokens. Deterministic.
+
+    Responses to one prompt (by its token ids) share it where that pays for a model of hidden size `width`. A group
+    larger than a batch is cut into parts of at least four of its longest sequences, each with the prompt once more.
+    """
+    groups = [part for group in _by_prompt(items, width, share_prompts) for part in _cut(group, batch_tokens)]
+    batch: list[list[Response]] = []
+    used = 0
+    for group in sorted(groups, key=lambda group: (_tokens(group), group[0].row)):
+        if batch and used + _tokens(group) > batch_tokens:
+            yield _packed(batch)
+            batch, used = [], 0
+        batch.append(group)
+        used += _tokens(group)
+    if batch:
+        yield _packed(batch)
+
+
+def sharing_pays(prompt: int, lengths: list[int], width: int) -> bool:
+    """Whether a prompt computed once for all of `lengths` response tokens costs less than once for each.
+
+    In units of one query times one key, of which a token's matrix products cost about 2·width (measured on a CPU;
+    a GPU's are cheaper still). Sharing saves whole prompts; it adds the masked places of a response's query blocks.
+    """
+    saved = (len(lengths) - 1) * prompt * (2 * width + prompt / 2)
+    return saved > sum(length * min(length, QUERY_BLOCK) / 2 for length in lengths)
+
+
+def _by_prompt(items: list[Response], width: int, share_prompts: bool) -> list[list[Response]]:
+    """Groups of responses that share their prompt, equal lengths side by side; alone where sharing does not pay."""
+    found: dict[bytes, list[Response]] = {}
+    for item in sorted((item for item in items if item.counted.any()), key=lambda item: (item.run, item.row)):
+        found.setdefault(item.prompt.tobytes(), []).append(item)
+    groups = []
+    for group in found.values():
+        if share_prompts and sharing_pays(len(group[0].prompt), [item.run for item in group], width):
+            groups.append(group)
+        else:
+            groups += [[item] for item in group]
+    return groups
+
+
+def _tokens(group: list[Response]) -> int:
+    return len(group[0].prompt) + sum(item.run for item in group)
+
+
+def _cut(group: list[Response], batch_tokens: int) -> list[list[Response]]:
+    """Parts of about equally many responses, so that memory stays bounded: by the batch or a few long sequences."""
+    room = max(batch_tokens, 4 * max(item.length for item in group)) - len(group[0].prompt)
+    parts = -(-(_tokens(group) - len(group[0].prompt)) // room) or 1
+    size = -(-len(group) // parts)
+    return [group[start : start + size] for start in range(0, len(group), size)]
+
+
+def _padded(batch: list[Response]) -> Batch:
     width = max(item.length for item in batch)
     token_ids = np.zeros((len(batch), width), dtype=np.int64)
     mask = np.zeros((len(batch), width), dtype=np.int64)
-    at, sampled = [], []
+    at = []
     for index, item in enumerate(batch):
-        token_ids[index, : item.length] = np.concatenate([item.prompt, item.response])
+        token_ids[index, : item.length] = np.concatenate([item.prompt, item.response[: item.run]])
         mask[index, : item.length] = 1
-        positions = np.flatnonzero(item.counted)
-        at.append(index * width + len(item.prompt) - 1 + positions)
-        sampled.append(item.response[positions])
+        at.append(index * width + len(item.prompt) - 1 + np.flatnonzero(item.counted))
+    return replace(_batch(batch, token_ids, at), attention_mask_BT=torch.from_numpy(mask))
+
+
+def _packed(groups: list[list[Response]]) -> Batch:
+    trees, token_ids, position_ids, at = [], [], [], []
+    end = 0
+    for group in groups:
+        prompt = group[0].prompt
+        trees.append(Tree(end, len(prompt), tuple(item.run for item in group)))
+        token_ids.append(prompt)
+        position_ids.append(np.arange(len(prompt)))
+        end += len(prompt)
+        last_of_prompt = end - 1
+        for item in group:
+            places = np.flatnonzero(item.counted)
+            at.append(np.where(places == 0, last_of_prompt, end - 1 + places))
+            token_ids.append(item.response[: item.run])
+            position_ids.append(len(prompt) + np.arange(item.run))
+            end += item.run
+    positions = torch.from_numpy(np.concatenate(position_ids)).unsqueeze(0)
+    items = [item for group in groups for item in group]
+    batch = _batch(items, np.concatenate(token_ids)[np.newaxis], at)
+    return replace(batch, position_ids_BT=positions, trees=tuple(trees))
+
+
+def _batch(items: list[Response], token_ids: np.ndarray[tuple[int, int], np.dtype[np.int64]], at: list[_Ids]) -> Batch:
     return Batch(
-        rows=[item.row for item in batch],
+        rows=[item.row for item in items],
         token_ids_BT=torch.from_numpy(token_ids),
-        attention_mask_BT=torch.from_numpy(mask),
+        attention_mask_BT=None,
+        position_ids_BT=None,
+        trees=(),
         at=torch.from_numpy(np.concatenate(at)),
-        sampled=torch.from_numpy(np.concatenate(sampled)),
+        sampled=torch.from_numpy(np.concatenate([item.response[item.counted] for item in items])),
     )

@@ -1,12 +1,13 @@
 """Policies from checkpoints: Hugging Face causal LMs from safetensors, with or without a LoRA adapter.
 
 Adapters of one base share its weights in memory. The final product with the LM head is done by us, in float32,
-after a probe has shown that it gives the model's own logits.
+after a probe has shown that it gives the model's own logits. Prompts are shared where `can_branch` allows it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,11 +15,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from dppo_core.two_policy import LogitRows
 from service.errors import Invalid
+from service.worker.batches import Batch
+from service.worker.memory import available_bytes, weight_bytes
+from service.worker.sharing import branching, can_branch
 
-__all__ = ["Checkpoint", "Policy", "PolicyPool", "pick_device"]
+__all__ = ["Checkpoint", "Head", "Policy", "PolicyPool", "pick_device"]
+
+SPARE_BYTES = {"cpu": 1 << 30, "cuda": 4 << 30}  # activations and the statistics' buffers
+WEIGHTS_MARGIN = 1.25  # the float32 LM head, adapters, fragmentation
+FEW_ROWS = 32  # a CPU sums the product of fewer rows in another order, and the last rows of a chunk would stand out
 
 _names = itertools.count()
 
@@ -62,13 +71,45 @@ class _Base:
     head: nn.Module
     vocab_size: int
     transform: Callable[[Tensor], Tensor] | None
+    can_branch: bool
     adapters: dict[Any, str] = field(default_factory=dict)  # adapter_key → name in peft
     peft: Any = None
 
 
 @dataclass(frozen=True)
+class Head:
+    """A policy's LM head, which outlives its backbone."""
+
+    module: nn.Module
+    adapter: str | None
+    transform: Callable[[Tensor], Tensor] | None
+
+    def logits_of(self, hidden_ND: Tensor) -> LogitRows:
+        """Float32 logits of hidden rows [N, D], produced a chunk at a time."""
+        module: Any = self.module
+
+        def write(start: int, stop: int, out: Tensor) -> None:
+            rows = hidden_ND[start:stop].float()
+            if len(rows) < FEW_ROWS:
+                rows = pad(rows, (0, 0, 0, FEW_ROWS - len(rows)))
+            with torch.inference_mode():
+                if type(module) is nn.Linear and module.bias is None and len(rows) == len(out):
+                    torch.mm(rows, module.weight.T, out=out)
+                else:
+                    if hasattr(module, "enable_adapters"):  # the head itself carries adapters
+                        module.enable_adapters(self.adapter is not None)
+                        if self.adapter is not None:
+                            module.set_adapter(self.adapter)
+                    out.copy_(module(rows)[: len(out)])
+                if self.transform is not None:
+                    out.copy_(self.transform(out))
+
+        return write
+
+
+@dataclass(frozen=True)
 class Policy:
-    """One checkpoint, ready to score. `vocab_size` is the width of its logits."""
+    """One checkpoint, ready to score. `vocab_size` is the width of its logits, `width` that of its hidden states."""
 
     base: _Base
     adapter: str | None
@@ -78,33 +119,42 @@ class Policy:
     def vocab_size(self) -> int:
         return self.base.vocab_size
 
-    @torch.inference_mode()
-    def hidden(self, token_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+    @property
+    def width(self) -> int:
+        return int(self.base.model.config.get_text_config().hidden_size)
+
+    @property
+    def can_branch(self) -> bool:
+        """Whether packed batches give this policy's hidden states."""
+        return self.base.can_branch
+
+    @property
+    def head(self) -> Head:
+        return Head(self.base.head, self.adapter, self.base.transform)
+
+    def hidden(self, token_ids_BT: Tensor, attention_mask_BT: Tensor | None = None) -> Tensor:
         """Final hidden states [B, T, D] of right-padded sequences, in the backbone's dtype."""
-        with self._active():
-            output = self.base.model.base_model(
-                input_ids=token_ids_BT.to(self.device),
-                attention_mask=attention_mask_BT.to(self.device),
-                use_cache=False,
+        return self._run(input_ids=token_ids_BT, attention_mask=attention_mask_BT)
+
+    @torch.inference_mode()
+    def hidden_rows(self, batch: Batch) -> Tensor:
+        """The hidden states [N, D] that predict a batch's counted tokens, whichever its layout."""
+        with branching(self.base.model, batch.trees, self.device):
+            hidden = self._run(
+                input_ids=batch.token_ids_BT, attention_mask=batch.attention_mask_BT, position_ids=batch.position_ids_BT
             )
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        return hidden.flatten(0, 1).index_select(0, batch.at.to(self.device))
 
     def logits_of(self, hidden_ND: Tensor) -> LogitRows:
         """Float32 logits of hidden rows [N, D], produced a chunk at a time."""
-        head, transform = self.base.head, self.base.transform
+        return self.head.logits_of(hidden_ND)
 
-        def write(start: int, stop: int, out: Tensor) -> None:
-            rows = hidden_ND[start:stop]
-            with torch.inference_mode():
-                if type(head) is nn.Linear and head.bias is None:
-                    torch.mm(rows.float(), head.weight.T, out=out)
-                else:
-                    with self._active():  # the head itself may carry an adapter
-                        out.copy_(head(rows.float()))
-                if transform is not None:
-                    out.copy_(transform(out))
-
-        return write
+    @torch.inference_mode()
+    def _run(self, **inputs: Tensor | None) -> Tensor:
+        given = {name: values.to(self.device) for name, values in inputs.items() if values is not None}
+        with self._active():
+            output = self.base.model.base_model(**given, use_cache=False)
+        return output.last_hidden_state  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
     def _active(self) -> Iterator[None]:
@@ -128,11 +178,31 @@ class PolicyPool:
 
     def get(self, checkpoints: list[Checkpoint]) -> list[Policy]:
         """The policies of `checkpoints`, all usable at once. What they do not need is dropped first."""
-        needed = {checkpoint.base_key for checkpoint in checkpoints}
-        for key in [key for key in self._bases if key not in needed]:
-            del self._bases[key]
+        self._keep(checkpoints)
         adapters = {checkpoint.adapter_key for checkpoint in checkpoints}
         return [self._policy(checkpoint, adapters) for checkpoint in checkpoints]
+
+    def holds(self, checkpoint: Checkpoint) -> bool:
+        """Whether the checkpoint's base is in memory."""
+        return checkpoint.base_key in self._bases
+
+    def fits(self, checkpoints: list[Checkpoint]) -> bool:
+        """Whether all of `checkpoints` can be in memory at once, after dropping what they do not need."""
+        self._keep(checkpoints)
+        missing = {checkpoint.base_key for checkpoint in checkpoints} - self._bases.keys()
+        wanted = sum(weight_bytes(path, self.dtype) for path, _ in missing)
+        room = available_bytes(self.device) - SPARE_BYTES[self.device.type]
+        return len(missing) == 0 or WEIGHTS_MARGIN * wanted <= room
+
+    def _keep(self, checkpoints: list[Checkpoint]) -> None:
+        needed = {checkpoint.base_key for checkpoint in checkpoints}
+        unneeded = [key for key in self._bases if key not in needed]
+        for key in unneeded:
+            del self._bases[key]
+        if unneeded:
+            gc.collect()  # a model's modules may refer to each other
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _policy(self, checkpoint: Checkpoint, needed: set[Any]) -> Policy:
         if checkpoint.base_key not in self._bases:
@@ -168,7 +238,7 @@ def _load_base(path: str, device: torch.device, dtype: torch.dtype) -> _Base:
         if head.bias is not None:
             float_head.bias = nn.Parameter(head.bias.float(), requires_grad=False)
         head = float_head
-    return _Base(model, head, vocab_size, transform)
+    return _Base(model, head, vocab_size, transform, can_branch(model))
 
 
 def _probe(model: Any, path: str) -> tuple[int, Callable[[Tensor], Tensor] | None]:

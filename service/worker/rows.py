@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dppo_core.divergence import binary_kl, binary_tv, topk_kl, topk_tv
 from dppo_core.topk import LoggedSupport, TopKMode, logged_support
-from dppo_core.two_policy import TwoPolicyStats
 from service.schemas.segment import SEGMENT_SCHEMA
+from service.worker.pairs import Scored
 from service.worker.pieces import Decode
 
 __all__ = ["Logged", "read_logged", "segment_rows"]
@@ -117,7 +117,7 @@ def _read_lists(
 def segment_rows(
     table: pa.Table,
     logged: Logged,
-    stats: TwoPolicyStats | None,
+    scored: Scored | None,
     decode: Decode | None,
     *,
     top_k: int,
@@ -130,6 +130,7 @@ def segment_rows(
     every pair that starts at the rollout stays null.
     """
     unknown = torch.full_like(logged.rollout, torch.nan)
+    stats = scored.stats if scored else None
     old = stats.logp_old if stats else unknown
     new = stats.logp_new if stats else unknown
     rollout = logged.rollout if anchored else unknown
@@ -153,6 +154,11 @@ def segment_rows(
             columns[f"{name}__old_new"] = getattr(stats, name)
         for name in ("topk_mass_old", "topk_mass_new", "entropy_old", "entropy_new", "grad_norm_new"):
             columns[name] = getattr(stats, name)
+    if scored and scored.noise is not None:
+        noise = scored.noise
+        found = {"noise_logp": (noise.logp_new - noise.logp_old).abs(), "noise_tv": noise.tv_exact}
+        for name, values in {**found, "noise_kl": noise.kl_exact}.items():
+            columns[name] = unknown.index_put((scored.noise_at,), values)
     if stats and support is not None:
         columns |= _topk("rollout_old", support, stats.support_logp_old, stats.support_rest_old)
         columns |= _topk("rollout_new", support, stats.support_logp_new, stats.support_rest_new)

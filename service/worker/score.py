@@ -7,27 +7,26 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
-from dppo_core.two_policy import TwoPolicyScorer, TwoPolicyStats, rows_of
+from dppo_core.two_policy import TwoPolicyScorer
 from service.errors import Invalid
 from service.layout import fsync_path
 from service.process import Emit, Message
-from service.worker.batches import Batch, batches, responses
+from service.worker.batches import responses
 from service.worker.measure import measure
+from service.worker.memory import row_bytes
+from service.worker.pairs import BATCH_TOKENS, Scored, score_pair, score_responses
 from service.worker.pieces import pieces_of
-from service.worker.policies import Checkpoint, Policy, PolicyPool, pick_device
+from service.worker.policies import Checkpoint, PolicyPool, pick_device
 from service.worker.rows import Logged, read_logged, segment_rows
 
-__all__ = ["handle", "score_shard"]
+__all__ = ["BATCH_TOKENS", "CHUNK_ROWS", "handle", "score_shard"]
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 CHUNK_ROWS = {"cpu": 128, "cuda": 1024}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -44,7 +43,7 @@ _loaded = _Loaded()
 
 
 def handle(task: Message, emit: Emit) -> Message:
-    """One task of the child process: `describe`, `score` a shard, or `fit` a few responses to checkpoints."""
+    """One task of the child process, by its name in `TASKS`."""
     return TASKS[task["task"]](task, emit)
 
 
@@ -66,16 +65,17 @@ def score_shard(task: Message, emit: Emit) -> Message:
 
     The task: pieces (Parquet files) and sample_ids to take from them; old, new ({path, fingerprint, adapter,
     adapter_fingerprint}, both null for `source: logged`); temperature, top_k, topk_mode, dtype, device;
-    anchored (whether the logged rollout log-probs are μ); tokenizer (directory or null).
+    anchored (whether the logged rollout log-probs are μ); tokenizer (directory or null); together (whether both
+    models are in memory at once; left out: where they fit).
     """
     table = read_rollouts(task["pieces"], task["sample_ids"])
     logged = read_logged(table)
-    stats = None
+    scored = None
     if task["old"] is not None:
-        stats = _score(task, table, logged, emit)
+        scored = _score(task, table, logged, emit)
     decode = pieces_of(task["tokenizer"])
     rows, counts = segment_rows(
-        table, logged, stats, decode, top_k=task["top_k"], topk_mode=task["topk_mode"], anchored=task["anchored"]
+        table, logged, scored, decode, top_k=task["top_k"], topk_mode=task["topk_mode"], anchored=task["anchored"]
     )
     out = Path(task["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -100,69 +100,55 @@ def read_rollouts(pieces: list[str], sample_ids: list[str]) -> pa.Table:
     return table.combine_chunks()
 
 
-def _policies(task: Message, checkpoints: list[dict[str, Any]]) -> list[Policy]:
+def room(task: Message, emit: Emit) -> Message:  # noqa: ARG001
+    """Whether both models of a pair fit in memory at once, and the bytes that a counted token keeps if they do not."""
+    pool = _pool(task)
+    return {
+        "together": pool.fits([Checkpoint(**task["old"]), Checkpoint(**task["new"])]),
+        "row_bytes": row_bytes(task["old"]["path"], pool.dtype),
+    }
+
+
+def _pool(task: Message) -> PolicyPool:
     device, dtype = pick_device(task["device"]), DTYPES[task["dtype"]]
     if _loaded.pool is None or (_loaded.pool.device, _loaded.pool.dtype) != (device, dtype):
         if device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False  # float32 logits are float32
         _loaded.pool = PolicyPool(device, dtype)
-    return _loaded.pool.get([Checkpoint(**checkpoint) for checkpoint in checkpoints])
+    return _loaded.pool
 
 
-def _scorer(task: Message, policies: list[Policy]) -> TwoPolicyScorer:
-    vocab, device = policies[0].vocab_size, policies[0].device
-    for policy in policies:
-        if policy.vocab_size != vocab:
-            raise Invalid(
-                f"OLD has {vocab} logits and NEW {policy.vocab_size}: two policies are compared over one vocabulary"
-            )
+def _scorer(task: Message, old_vocab: int, new_vocab: int) -> TwoPolicyScorer:
+    if old_vocab != new_vocab:
+        raise Invalid(f"OLD has {old_vocab} logits and NEW {new_vocab}: two policies are compared over one vocabulary")
+    device = _pool(task).device
     want = {"top_k": task["top_k"], "topk_mode": task["topk_mode"], "temperature": task["temperature"]}
     have = _loaded.scorer
-    if have is None or any(getattr(have, name) != value for name, value in want.items()) or have.vocab_size != vocab:
-        _loaded.scorer = TwoPolicyScorer(vocab, device=device, chunk_rows=CHUNK_ROWS[device.type], **want)
+    if (
+        have is None
+        or any(getattr(have, name) != value for name, value in want.items())
+        or have.vocab_size != old_vocab
+    ):
+        _loaded.scorer = TwoPolicyScorer(old_vocab, device=device, chunk_rows=CHUNK_ROWS[device.type], **want)
     assert _loaded.scorer is not None
     return _loaded.scorer
 
 
-def _score(task: Message, table: pa.Table, logged: Logged, emit: Emit) -> TwoPolicyStats:
-    """Statistics of every counted token of the table, in row and position order."""
+def _score(task: Message, table: pa.Table, logged: Logged, emit: Emit) -> Scored:
+    """Statistics of every counted token of the table, and the noise floor of OLD."""
     emit({"event": "loading"})
-    old, new = _policies(task, [task["old"], task["new"]])
-    scorer = _scorer(task, [old, new])
-    items = responses(table)
-    first_of_row = logged.first_counted
-    parts, places = [], []
-    for batch in batches(items, BATCH_TOKENS[old.device.type]):
-        place = torch.cat([torch.arange(first_of_row[row], first_of_row[row + 1]) for row in batch.rows])
-        if len(place) == 0:
-            continue
-        support = logged.support_ids(place, task["top_k"], task["topk_mode"])
-        parts.append(_score_batch(scorer, old, new, batch, support))
-        places.append(place)
-        emit({"event": "progress", "tokens": len(place)})
-    if not parts:
-        return scorer.score(rows_of(torch.empty(0)), rows_of(torch.empty(0)), torch.empty(0, dtype=torch.long))
-    order = torch.cat(places).argsort()
-    return TwoPolicyStats.concatenate(parts).map(lambda values: values[order])
-
-
-def _score_batch(
-    scorer: TwoPolicyScorer, old: Policy, new: Policy, batch: Batch, support: Tensor | None
-) -> TwoPolicyStats:
-    """Both policies on one batch layout: layouts alone move a bfloat16 log-prob by tenths of a nat."""
-    device = old.device
-    at = batch.at.to(device)
-    rows = []
-    for policy in (old, new):
-        hidden = policy.hidden(batch.token_ids_BT, batch.attention_mask_BT)
-        rows.append(hidden.flatten(0, 1).index_select(0, at))
-        del hidden
-    return scorer.score(
-        old.logits_of(rows[0]),
-        new.logits_of(rows[1]),
-        batch.sampled.to(device),
-        None if support is None else support.to(device),
-    ).map(Tensor.cpu)
+    pool, old, new = _pool(task), Checkpoint(**task["old"]), Checkpoint(**task["new"])
+    together = task.get("together")
+    return score_pair(
+        pool,
+        old,
+        new,
+        responses(table),
+        lambda old_vocab, new_vocab: _scorer(task, old_vocab, new_vocab),
+        together=pool.fits([old, new]) if together is None else together,
+        support=lambda places: logged.support_ids(places, task["top_k"], task["topk_mode"]),
+        progress=lambda tokens: emit({"event": "progress", "tokens": tokens}),
+    )
 
 
 def fit(task: Message, emit: Emit) -> Message:
@@ -175,17 +161,9 @@ def fit(task: Message, emit: Emit) -> Message:
     items = responses(table)
     medians = []
     for checkpoint in task["checkpoints"]:
-        (policy,) = _policies(task, [checkpoint])
-        scorer = _scorer(task, [policy])
-        gaps = []
-        for batch in batches(items, BATCH_TOKENS[policy.device.type]):
-            place = torch.cat(
-                [torch.arange(logged.first_counted[row], logged.first_counted[row + 1]) for row in batch.rows]
-            )
-            if len(place):
-                stats = _score_batch(scorer, policy, policy, batch, None)
-                gaps.append((stats.logp_old - logged.old[place]).abs())
-        medians.append(float(torch.cat(gaps).nanmedian()))
+        (policy,) = _pool(task).get([Checkpoint(**checkpoint)])
+        scored = score_responses(policy, policy, items, _scorer(task, policy.vocab_size, policy.vocab_size))
+        medians.append(float((scored.logp_old - logged.old).abs().nanmedian()))
         emit({"event": "fit"})
     return {"medians": medians}
 
@@ -194,5 +172,6 @@ TASKS: dict[str, Callable[[Message, Emit], Message]] = {
     "describe": describe,
     "score": score_shard,
     "fit": fit,
+    "room": room,
     "measure": measure,
 }
