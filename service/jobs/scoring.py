@@ -14,6 +14,7 @@ from service.errors import Invalid, WorkerFailed
 from service.ids import content_id
 from service.jobs.executor import Executor
 from service.jobs.jobs import Cancelled, Job
+from service.jobs.shards import shards
 from service.process import ChildDied, Message
 from service.schemas.methods import THRESHOLDS
 from service.settings import Settings
@@ -23,7 +24,8 @@ from service.store.store import Store
 
 __all__ = ["Scorer"]
 
-SHARD_TOKENS = {"cpu": 2048, "cuda": 65536}  # prompt and response, so that progress and a crash cost little
+SHARD_TOKENS = {"cpu": 2048, "cuda": 65536}  # so that progress and a crash cost little
+KEPT_BYTES = 1 << 30  # hidden rows of a shard whose two models do not fit together: it loads one of them
 MAX_DEATHS = 3
 FIT_RESPONSES = 4
 
@@ -191,24 +193,16 @@ class Scorer:
         """Score the shards of one step that are missing, then make the step visible."""
         scoring = step["scoring"]
         folder = self._store.layout.shards(scoring)
-        deaths: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         paths = []
-        for samples, tokens in _shards(task["pieces"], SHARD_TOKENS[str(self.worker()["device"]).partition(":")[0]]):
+        task, budget = self._in_memory(job, task)
+        for samples, tokens in shards(task["pieces"], budget):
             out = folder / f"{content_id('h', [scoring, samples])}.parquet"
             paths.append(out)
-            while not out.exists():
+            if not out.exists():
                 job.checkpoint()
-                try:
-                    self._call(job, {**task, "sample_ids": samples, "out": str(out)}, done)
-                except ChildDied as error:
-                    job.checkpoint()
-                    deaths[out.name] += 1
-                    if deaths[out.name] >= MAX_DEATHS:
-                        raise WorkerFailed(
-                            f"scoring step {step['step']} {error.detail} {MAX_DEATHS} times on samples "
-                            f"{', '.join(samples[:20])}"
-                        ) from error
+                shard = {**task, "sample_ids": samples, "out": str(out)}
+                self._insist(job, shard, done, f"scoring step {step['step']}", f"samples {', '.join(samples[:20])}")
             done += tokens
             job.progress(done)
             counts.update(_counts(out))
@@ -219,6 +213,20 @@ class Scorer:
         if counts["no_rollout_logprob"]:
             job.warn(f"step {step['step']}: {counts['no_rollout_logprob']} tokens have no rollout log-prob")
         return done
+
+    def _in_memory(self, job: Job, task: Message) -> tuple[Message, int]:
+        """The step's task with whether both models fit in memory together, and the tokens of a shard.
+
+        A shard of models that do not fit loads one of them, so it is as large as its kept hidden rows may be.
+        """
+        budget = SHARD_TOKENS[str(self.worker()["device"]).partition(":")[0]]
+        if task["old"] is None:
+            return task, budget
+        checkpoints = " and ".join(task[side]["path"] for side in ("old", "new"))
+        room = self._insist(job, {**task, "task": "room"}, job.tokens_done, "making room", checkpoints)
+        if not room["together"]:
+            budget = max(budget, KEPT_BYTES // room["row_bytes"])
+        return {**task, "together": room["together"]}, budget
 
     def _measure(self, job: Job, analysis: Row, steps: list[Row]) -> None:
         """Every method's decisions and the bounds, over all steps of the analysis."""
@@ -234,6 +242,18 @@ class Scorer:
         job.checkpoint()
         self._store.analyses.keep_measures(analysis["analysis"])
 
+    def _insist(self, job: Job, task: Message, done: int, doing: str, what: str) -> Message:
+        """The result of a task that may be repeated: again when the worker dies, but not for ever."""
+        deaths = 0
+        while True:
+            try:
+                return self._call(job, task, done)
+            except ChildDied as error:
+                job.checkpoint()
+                deaths += 1
+                if deaths >= MAX_DEATHS:
+                    raise WorkerFailed(f"{doing} {error.detail} {MAX_DEATHS} times on {what}") from error
+
     def _call(self, job: Job, task: Message, done: int = 0) -> Message:
         scored = done
 
@@ -248,26 +268,6 @@ class Scorer:
             if job.stop.is_set():
                 raise Cancelled from None
             raise
-
-
-def _shards(pieces: list[str], budget: int) -> list[tuple[list[str], int]]:
-    """Samples of similar length together, about `budget` tokens each: [(sample ids, counted tokens)]. Deterministic."""
-    rows = []
-    for piece in pieces:
-        table = pq.read_table(
-            piece, partitioning=None, columns=["sample_id", "prompt_tokens", "response_tokens", "counted_tokens"]
-        )
-        rows += list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
-    shards: list[tuple[list[str], int]] = []
-    used = budget
-    for sample, prompt, response, counted in sorted(rows, key=lambda row: (row[1] + row[2], row[0])):
-        if used + prompt + response > budget:
-            shards.append(([], 0))
-            used = 0
-        samples, tokens = shards[-1]
-        shards[-1] = ([*samples, sample], tokens + counted)
-        used += prompt + response
-    return shards
 
 
 def _counts(shard: Path) -> dict[str, int]:
