@@ -94,8 +94,9 @@ def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Fra
             "itemwidth": 30,
         },
     )
+    coverage = _coverage(frame, dropped.num_rows)
     figure.add_annotation(
-        text=_coverage(frame, dropped.num_rows),
+        text="<br>".join(coverage),
         x=0,
         y=0,
         yshift=-46,
@@ -107,7 +108,7 @@ def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Fra
         font={"size": 11, "color": theme.muted},
         align="left",
     )
-    return figure.update_layout(margin={"b": 80})
+    return figure.update_layout(margin={"b": 48 + 16 * max(2, len(coverage))})
 
 
 def _density(density: pa.Table, frame: Frame, theme: Theme) -> go.Heatmap:
@@ -177,7 +178,7 @@ def _hover(row: Mapping[str, Any], frame: Frame) -> str:
     )
 
 
-def _coverage(frame: Frame, marked: int) -> str:
+def _coverage(frame: Frame, marked: int) -> list[str]:
     """What is drawn, what lies beyond the axes, and what is left out."""
     shown = SIGNS[frame.sign] if frame.sign is not None else "every A"
     lines = [f"{count(frame.n)} tokens, {shown}"]
@@ -188,5 +189,5 @@ def _coverage(frame: Frame, marked: int) -> str:
         lines.append(f"drawn at the edges: {', '.join(beyond)}")
     if frame.noise is not None:
         what = "|ln r|" if frame.y == "ratio" else DIVERGENCES[frame.divergence].split()[-1]
-        lines.append(f"noise floor (grey band): {what} ≤ {number(frame.noise)} on 99 % of tokens scored twice")
-    return "<br>".join(lines)
+        lines.append(f"grey band: noise floor, {what} ≤ {number(frame.noise)} on 99 % of tokens")
+    return lines

@@ -127,8 +127,8 @@ def _noise(noise: Row, at: Row) -> Row:
     smallest = min(at["delta_low"], at["delta_high"])
     undecided = noise["tv"] is not None and noise["tv"] > smallest / 3
     return {
-        "near_epsilon": f"± {number(max(NEAR_RATIO, noise['log_ratio'] or 0))}",
-        "near_delta": f"± {number(max(NEAR_DIVERGENCE, noise['tv'] or 0))}",
+        "near_epsilon": _within(NEAR_RATIO, noise["log_ratio"]),
+        "near_delta": _within(NEAR_DIVERGENCE, noise["tv"]),
         "noise": "noise floor not measured"
         if noise["tv"] is None
         else f"noise floor, OLD scored twice in other batches: 99 % of {count(noise['n'])} tokens within "
@@ -136,6 +136,10 @@ def _noise(noise: Row, at: Row) -> Row:
         "undecided": undecided,
         "undecided_why": f"TV {number(noise['tv'])} against δ = {plain(smallest)}" if undecided else "",
     }
+
+
+def _within(least: float, noise: float | None) -> str:
+    return f"± {plain(least) if noise is None or noise <= least else number(noise)}"
 
 
 def _defaults(row: Row, at: Row) -> Row:
