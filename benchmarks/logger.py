@@ -3,7 +3,8 @@
 A real service runs beside a training loop: forward and backward passes of a small network that fill at least 250 ms,
 then `log` with 64 responses of 100 tokens. In the middle the service is killed, and started again `--outage` seconds
 later. Printed: quantiles of the call as shares of a step, of the steps while the service was there and while it was
-not, the training step's own slow-down while steps are sent, and which steps the service has in the end.
+not, the same of an idle loop, the training step's own slow-down, and which steps the service has in the end. Run it on
+a machine that does nothing else: other processes lengthen the calls as they lengthen the loop.
 """
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ def training(seconds: float) -> Callable[[], float]:
     return step
 
 
+def idle_loop() -> float:
+    """Nothing, for about as long as the call computes: what it takes longer at times is the machine's doing."""
+    started = time.perf_counter()
+    for _ in range(40_000):
+        pass
+    return time.perf_counter() - started
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """The smallest value that `share` of them do not exceed."""
     ordered = sorted(values)
@@ -110,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         calls: dict[str, list[float]] = {"service there": [], "service away": []}
         steps: list[float] = []
         busy: list[float] = []  # without what other processes on the machine take
+        noise: list[float] = []
         refused, outage = [], None
         for step in range(parsed.steps):
             if step == parsed.steps // 3 and parsed.outage:
@@ -122,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             started, computed = time.perf_counter(), time.thread_time()
             kept = logger.log(step, rows)
             busy.append(time.thread_time() - computed)
+            noise.append(idle_loop())
             away = outage is not None and outage.is_alive()
             calls["service away" if away else "service there"].append(time.perf_counter() - started)
             if not kept:
@@ -142,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(as_line(name, part, typical))
     print(f"{parsed.steps} steps, {len(refused)} not acknowledged, {len(lost)} acknowledged and lost {lost[:10]}")
     print(f"its processor time: median {1e3 * quantile(busy, 0.5):.2f} ms   p99 {1e3 * quantile(busy, 0.99):.2f} ms")
+    print(as_line("control: an idle loop", noise, typical))
     holds = quantile(every, 0.99) <= LIMIT * typical
     print(f"p99 <= {LIMIT:.0%} of a step: {'holds' if holds else 'does not hold'}")
     return 0 if holds and not lost and drained else 1
