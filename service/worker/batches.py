@@ -16,9 +16,6 @@ from torch import Tensor
 
 __all__ = ["Batch", "Response", "Tree", "batches", "packed", "responses"]
 
-QUERY_BLOCK = 256
-"""Response tokens that attend at once: a block computes this many masked places at most beyond the causal ones."""
-
 _Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
@@ -103,13 +100,13 @@ def batches(items: list[Response], batch_tokens: int) -> Iterator[Batch]:
         yield _padded(batch)
 
 
-def packed(items: list[Response], batch_tokens: int, width: int, *, share_prompts: bool = True) -> Iterator[Batch]:
+def packed(items: list[Response], batch_tokens: int, *, share_prompts: bool = True) -> Iterator[Batch]:
     """Packed batches of about `batch_tokens` tokens. Deterministic.
 
-    Responses to one prompt (by its token ids) share it where that pays for a model of hidden size `width`. A group
-    larger than a batch is cut into parts of at least four of its longest sequences, each with the prompt once more.
+    Responses to one prompt (by its token ids) share it: that saves prompts and costs nothing. A group larger than a
+    batch is cut into parts with room for four of its longest sequences, each with the prompt once more.
     """
-    groups = [part for group in _by_prompt(items, width, share_prompts) for part in _cut(group, batch_tokens)]
+    groups = [part for group in _by_prompt(items, share_prompts) for part in _cut(group, batch_tokens)]
     batch: list[list[Response]] = []
     used = 0
     for group in sorted(groups, key=lambda group: (_tokens(group), group[0].row)):
@@ -122,28 +119,12 @@ def packed(items: list[Response], batch_tokens: int, width: int, *, share_prompt
         yield _packed(batch)
 
 
-def sharing_pays(prompt: int, lengths: list[int], width: int) -> bool:
-    """Whether a prompt computed once for all of `lengths` response tokens costs less than once for each.
-
-    In units of one query times one key, of which a token's matrix products cost about 2·width (measured on a CPU;
-    a GPU's are cheaper still). Sharing saves whole prompts; it adds the masked places of a response's query blocks.
-    """
-    saved = (len(lengths) - 1) * prompt * (2 * width + prompt / 2)
-    return saved > sum(length * min(length, QUERY_BLOCK) / 2 for length in lengths)
-
-
-def _by_prompt(items: list[Response], width: int, share_prompts: bool) -> list[list[Response]]:
-    """Groups of responses that share their prompt, equal lengths side by side; alone where sharing does not pay."""
-    found: dict[bytes, list[Response]] = {}
+def _by_prompt(items: list[Response], share_prompts: bool) -> list[list[Response]]:
+    """Groups of responses that share their prompt, equal lengths side by side."""
+    found: dict[object, list[Response]] = {}
     for item in sorted((item for item in items if item.counted.any()), key=lambda item: (item.run, item.row)):
-        found.setdefault(item.prompt.tobytes(), []).append(item)
-    groups = []
-    for group in found.values():
-        if share_prompts and sharing_pays(len(group[0].prompt), [item.run for item in group], width):
-            groups.append(group)
-        else:
-            groups += [[item] for item in group]
-    return groups
+        found.setdefault(item.prompt.tobytes() if share_prompts else item.row, []).append(item)
+    return list(found.values())
 
 
 def _tokens(group: list[Response]) -> int:

@@ -21,6 +21,7 @@ from service.worker.policies import Checkpoint, Head, Policy, PolicyPool
 __all__ = ["BATCH_TOKENS", "Scored", "lay_out", "score_pair", "score_responses"]
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # on a CPU any size from 500 to 4,000 tokens is as fast
+WORTH_PACKING = 0.1  # share of tokens that shared prompts save, from which a GPU packs
 NOISE_SHARE = 0.04
 """Tokens that OLD runs again, of those that both policies run; with the LM head products about 5 % of the time."""
 
@@ -130,15 +131,21 @@ def lay_out(
 ) -> list[Batch]:
     """The batches of `items`: packed where every policy's attention can branch, else padded.
 
-    On a GPU packing wins by shared prompts only: attention to many single sequences is many small calls.
+    On a GPU packing wins by shared prompts only, for attention to each sequence by itself is many small calls.
     """
     device = policies[0].device.type
     budget = batch_tokens or BATCH_TOKENS[device]
     if may_pack and all(policy.can_branch for policy in policies):
-        plan = list(packed(items, budget, policies[0].width, share_prompts=share_prompts))
-        if device == "cpu" or any(len(tree.responses) > 1 for batch in plan for tree in batch.trees):
+        plan = list(packed(items, budget, share_prompts=share_prompts))
+        if device == "cpu" or _saved(plan) >= WORTH_PACKING:
             return plan
     return list(batches(items, budget))
+
+
+def _saved(plan: list[Batch]) -> float:
+    """The share of tokens that packed batches do not run because prompts are shared."""
+    saved = sum((len(tree.responses) - 1) * tree.prompt for batch in plan for tree in batch.trees)
+    return saved / max(1, saved + sum(batch.token_ids_BT.numel() for batch in plan))
 
 
 def _together(

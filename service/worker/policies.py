@@ -109,7 +109,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Policy:
-    """One checkpoint, ready to score. `vocab_size` is the width of its logits, `width` that of its hidden states."""
+    """One checkpoint, ready to score. `vocab_size` is the width of its logits."""
 
     base: _Base
     adapter: str | None
@@ -118,10 +118,6 @@ class Policy:
     @property
     def vocab_size(self) -> int:
         return self.base.vocab_size
-
-    @property
-    def width(self) -> int:
-        return int(self.base.model.config.get_text_config().hidden_size)
 
     @property
     def can_branch(self) -> bool:

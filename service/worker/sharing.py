@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from service.worker.batches import QUERY_BLOCK, Tree
+from service.worker.batches import Tree
 
 __all__ = ["branching", "can_branch"]
+
+QUERY_BLOCK = {"cpu": 128, "cuda": 1024}
+"""Response tokens that attend at once: the larger, the fewer calls; the smaller, the fewer masked places computed."""
 
 _NAME = "dppo_trees"  # among transformers' attention functions
 _REFUSED = ("sliding_window", "attention_chunk_size", "softcap", "s_aux", "sinks", "position_bias")
@@ -59,14 +62,14 @@ class _Row:
     def __init__(self, trees: Sequence[Tree], device: torch.device) -> None:
         self.prompts = [slice(tree.start, tree.start + tree.prompt) for tree in trees]
         # On a GPU few calls win. On a CPU a call of equal lengths has no padding, and no neighbour changes its shape.
-        pad = device.type != "cpu"
-        self.branches = [call for tree in trees for call in _calls(tree, device, pad=pad)]
+        self.branches = [call for tree in trees for call in _calls(tree, device, pad=_on_gpu(device))]
+        self.block = QUERY_BLOCK[device.type]
         longest = max(tree.prompt + max(tree.responses, default=0) for tree in trees)
-        self._mask = torch.ones(QUERY_BLOCK, longest + QUERY_BLOCK, dtype=torch.bool, device=device).tril(longest)
+        self._mask = torch.ones(self.block, longest + self.block, dtype=torch.bool, device=device).tril(longest)
 
     def mask(self, first: int, queries: int) -> Tensor:
         """[queries, first + queries]: query i sees every key up to first + i."""
-        shift = self._mask.shape[1] - QUERY_BLOCK - first
+        shift = self._mask.shape[1] - self.block - first
         return self._mask[:queries, shift : shift + first + queries]
 
 
@@ -131,8 +134,8 @@ def _tree_attention(
         n, heads, width, _ = q.shape
         prompt_tokens = k.shape[2] - width
         found = v.new_empty(n, width, heads, v.shape[3])
-        for start in range(0, width, QUERY_BLOCK):
-            stop = min(start + QUERY_BLOCK, width)
+        for start in range(0, width, row.block):
+            stop = min(start + row.block, width)
             seen, mask = prompt_tokens + stop, row.mask(prompt_tokens + start, stop - start)
             part = _attend(q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], scaling, mask)
             found[:, start:stop] = part.transpose(1, 2)
@@ -146,12 +149,16 @@ def _tree_attention(
 def _attend(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, mask: Tensor | None) -> Tensor:
     """Plain attention, causal without a mask; key heads may be fewer than query heads."""
     grouped = q.shape[1] != k.shape[1]
-    if grouped and q.device.type != "cpu":  # CUDA's kernels take a mask or grouped heads, not both
+    if grouped and _on_gpu(q.device):  # CUDA's kernels take a mask or grouped heads, not both
         k, v = (values.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for values in (k, v))
         grouped = False
     return scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
     )
+
+
+def _on_gpu(device: torch.device) -> bool:
+    return device.type != "cpu"
 
 
 def can_branch(model: Any) -> bool:
@@ -166,13 +173,12 @@ def can_branch(model: Any) -> bool:
 def _known_limits(config: Any) -> bool:
     """Layers that do not attend to everything before, or rotary angles that depend on the whole sequence's length."""
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     ropes = [rope, *(part for part in rope.values() if isinstance(part, dict))]  # one, or one for each kind of layer
     kinds = {part.get("rope_type", part.get("type")) for part in ropes}
     return bool(
         layers != {"full_attention"}
-        or windowed
+        or getattr(config, "sliding_window", None)
         or getattr(config, "attention_chunk_size", None)
         or kinds & {"dynamic", "longrope"}
     )
