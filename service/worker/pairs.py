@@ -178,6 +178,7 @@ def _in_turn(
     del policy  # the last that holds its backbone: loading the other drops it
     (policy,) = pool.get([second])
     if not policy.can_branch and any(batch.trees for batch in plan):
+        report(-sum(len(batch.at) // 2 for batch in plan))  # all over again, padded
         return _in_turn(pool, old, new, items, scorer_for, report, may_pack=False)
     other = _side(policy, plan)
     if first is old:
