@@ -31,7 +31,7 @@ def shards(pieces: list[str], budget: int) -> list[tuple[list[str], int]]:
     found: dict[int, list[_Row]] = {}
     before = 0
     for unit in units:
-        found.setdefault(int((before + _tokens(unit) / 2) / each), []).extend(unit)
+        found.setdefault(int(before / each), []).extend(unit)
         before += _tokens(unit)
     return [([row.sample for row in shard], sum(row.counted for row in shard)) for shard in found.values()]
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from dppo_core.reference import reference_token
+from service.worker.score import handle
 from tests.conftest import Checkpoints
 from tests.live import Server
 from tests.tiny import VOCAB, records, save_checkpoint
@@ -276,6 +278,67 @@ def test_what_can_be_known_before_scoring_is_said_before(
     register(server, "overwritten", [checkpoints.steps[0], moving])
     save_checkpoint(moving, seed=5, noise=0.1)
     assert "overwritten after it was registered" in server.analyze("overwritten")["error"]["detail"]
+
+
+def test_a_segment_holds_the_noise_floor_of_a_few_responses(server: Server, checkpoints: Checkpoints) -> None:
+    rows = records(groups=3, samples=4)
+    rows[0]["response_mask"][2:4] = [0, 0]
+    for row in rows:
+        row["new_logprobs"] = row["rollout_logprobs"]
+    create(server, "r", rows)
+    register(server, "r", checkpoints.steps[:2])
+    before = set(server.data_dir.glob("tokens/*/*.parquet"))
+    assert server.analyze("r", dtype="bfloat16")["state"] == "done"
+    assert server.analyze("r", source="logged")["state"] == "done"
+    (scored, logged) = sorted(
+        (pq.read_table(path, partitioning=None) for path in set(server.data_dir.glob("tokens/*/*.parquet")) - before),
+        key=lambda table: table["tv_exact__old_new"].null_count,
+    )
+    names = ["noise_logp", "noise_tv", "noise_kl"]
+    assert all(logged[name].null_count == logged.num_rows for name in names)
+    twice = {row["sample_id"] for row in scored.to_pylist() if row["noise_tv"] is not None}
+    assert 1 <= len(twice) < len(rows)
+    for row in scored.to_pylist():
+        known = row["counted"] and row["sample_id"] in twice
+        assert all((row[name] is not None) == known for name in names)
+        if known:  # a rounding error against the step from OLD to NEW
+            assert 0 <= row["noise_logp"] < 0.2
+            assert 0 <= row["noise_tv"] < 0.05
+            assert row["noise_tv"] ** 2 <= row["noise_kl"] / 2 + 1e-6, "Pinsker"
+    assert any(row["noise_tv"] for row in scored.to_pylist()), "bfloat16 is not exact"
+
+
+def test_a_shard_is_the_same_when_models_do_not_fit_together(
+    server: Server, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    rows = records(groups=2, samples=3)
+    before = set(server.data_dir.glob("rollouts/*/*/*.parquet"))
+    create(server, "r", rows)
+    old, new = (
+        {"path": str(path), "fingerprint": "", "adapter": None, "adapter_fingerprint": None}
+        for path in checkpoints.steps[:2]
+    )
+    task = {
+        "pieces": [str(path) for path in set(server.data_dir.glob("rollouts/*/*/*.parquet")) - before],
+        "sample_ids": [row["sample_id"] for row in rows],
+        "old": old,
+        "new": new,
+        "device": "cpu",
+        "dtype": "float32",
+        "temperature": 1.0,
+        "top_k": 20,
+        "topk_mode": "paper",
+        "anchored": True,
+        "tokenizer": None,
+    }
+    for together in (True, False, None):
+        events: list[dict[str, Any]] = []
+        given = {**task, "task": "score", "together": together, "out": str(tmp_path / f"{together}.parquet")}
+        handle(given, events.append)
+        assert sum(event.get("tokens", 0) for event in events) == sum(len(row["response_token_ids"]) for row in rows)
+    first, *others = (pq.read_table(tmp_path / f"{together}.parquet") for together in (True, False, None))
+    assert all(first.equals(other) for other in others)
+    assert handle({**task, "task": "room"}, events.append) == {"together": True, "row_bytes": 128}
 
 
 def test_an_adapter_for_another_base_is_refused(server: Server, checkpoints: Checkpoints) -> None:
