@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from dppo_core.reference import reference_token
 from dppo_core.two_policy import TwoPolicyScorer, rows_of
+from service.worker.batches import Response
+from service.worker.pairs import lay_out, score_responses
+from service.worker.policies import Checkpoint, PolicyPool
 from tests.conftest import Checkpoints
 from tests.live import Server
-from tests.tiny import records
+from tests.tiny import VOCAB, records
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,6 +32,28 @@ def test_statistics_on_cuda(vocab: int) -> None:
     for row in range(0, 40, 8):
         for name, expected in reference_token(old[row], new[row], int(sampled[row])).items():
             assert float(getattr(stats, name)[row]) == pytest.approx(expected, abs=1e-6, rel=1e-6), name
+
+
+def test_shared_prompts_on_cuda(checkpoints: Checkpoints) -> None:
+    rng = np.random.default_rng(0)
+    items = [
+        Response(row, np.arange(40 + row // 4), rng.integers(0, VOCAB, 1 + 9 * row), np.ones(1 + 9 * row, dtype=bool))
+        for row in range(8)
+    ]
+    found = {}
+    for device in ("cpu", "cuda"):
+        pool = PolicyPool(torch.device(device), torch.float32)
+        old, new = pool.get([Checkpoint(str(path), "") for path in checkpoints.steps[:2]])
+        assert old.can_branch
+        scorer = TwoPolicyScorer(VOCAB, device=device)
+        for share_prompts in (True, False):
+            plan = lay_out(items, [old, new], share_prompts=share_prompts)
+            assert bool(plan[0].trees) == (share_prompts or device == "cpu")
+            found[device, share_prompts] = score_responses(old, new, items, scorer, share_prompts=share_prompts)
+    for stats in found.values():
+        for name in ("logp_old", "logp_new", "tv_exact"):
+            expected = getattr(found["cpu", False], name)
+            torch.testing.assert_close(getattr(stats, name), expected, rtol=0, atol=1e-4)
 
 
 def test_a_worker_on_cuda_agrees_with_the_cpu(
