@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -58,22 +59,22 @@ def run(source: Source, parts: Collection[str], repeats: int, progress: Callable
     for dtype in AT_MOST:
         naive = list(LAYOUTS) if dtype == "float32" and "end-to-end" in parts else []
         if naive or "statistics" in parts:
-            lines += _lines(_measure(source, dtype, naive, repeats, progress), dtype, parts)
+            progress(f"{dtype}: loading")
+            workload = load(source, getattr(torch, dtype))
+            lines += _lines(_measure(workload, dtype, naive, repeats, progress), workload.tokens, dtype, parts)
     return sorted(lines, key=lambda line: line.part, reverse=True)
 
 
 def _measure(
-    source: Source, dtype: str, naive: list[str], repeats: int, progress: Callable[[str], None]
+    workload: Workload, dtype: str, naive: list[str], repeats: int, progress: Callable[[str], None]
 ) -> dict[str, list[Phases]]:
-    progress(f"{dtype}: loading")
-    workload = load(source, getattr(torch, dtype))
     scorer = TwoPolicyScorer(workload.old.vocab_size, chunk_rows=CHUNK_ROWS["cpu"])
-    ways: dict[str, Callable[[], Phases]] = {name: lambda: scored_pass(workload, scorer) for name in (OURS, AGAIN)}
-    ways |= {layout: lambda layout=layout: naive_pass(workload, layout) for layout in naive}  # type: ignore[misc]
-    return rotated(ways, repeats, lambda text: progress(f"{dtype}, {workload.tokens} tokens: {text}"))
+    ways = dict.fromkeys((OURS, AGAIN), partial(scored_pass, workload, scorer))
+    ways |= {layout: partial(naive_pass, workload, layout) for layout in naive}
+    return rotated(ways, repeats, lambda text: progress(f"{dtype}: {text}"))
 
 
-def _lines(found: dict[str, list[Phases]], dtype: str, parts: Collection[str]) -> list[Line]:
+def _lines(found: dict[str, list[Phases]], tokens: int, dtype: str, parts: Collection[str]) -> list[Line]:
     ours = found[OURS]
 
     def ratios(name: str) -> Spread:
@@ -89,4 +90,6 @@ def _lines(found: dict[str, list[Phases]], dtype: str, parts: Collection[str]) -
             what = f"naive over ours, {layout}"
             lines.append(Line.of("end-to-end", what, ratios(layout), "×", AT_LEAST, at_most=False))
     part = "statistics" if "statistics" in parts else "end-to-end"
-    return [*lines, Line.of(part, f"A/A control, {dtype}", ratios(AGAIN), "×")]
+    lines.append(Line.of(part, f"A/A control, {dtype}", ratios(AGAIN), "×"))
+    each = spread([1000 * phases.total / tokens for phases in ours])
+    return [*lines, Line.of(part, f"both policies, per response token, {dtype}", each, "ms")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ __all__ = ["run"]
 
 GROUP = 8
 AT_LEAST = 2.0
-"""Target of the whole pass's speed-up at the second of the response lengths."""
-REPEATS = 3  # at most: these are the longest passes, and their ratios are far from 1
+"""Target of the whole pass's speed-up."""
+REPEATS = 2  # at most: these are the longest passes, and their ratios are far from 1
 
 
 def run(sizes: Sizes, repeats: int, progress: Callable[[str], None]) -> list[Line]:
-    """Lines of the part: whole passes of both policies at one response length, OLD's backbone once at the others.
+    """Lines of the part: whole passes of both policies at `sizes.whole_pass`, OLD's backbone once at other lengths.
 
     The ceiling G(P + L)/(P + G·L) is the ratio of the tokens that run through the backbone.
     """
@@ -35,33 +36,30 @@ def run(sizes: Sizes, repeats: int, progress: Callable[[str], None]) -> list[Lin
     workload = load(sizes.source, torch.float32)
     scorer = TwoPolicyScorer(workload.old.vocab_size, chunk_rows=CHUNK_ROWS["cpu"])
 
-    def whole_pass(group: Workload, *, share: bool) -> Callable[[], Phases]:
-        return lambda: scored_pass(group, scorer, share_prompts=share)
-
-    def backbone(group: Workload, *, share: bool) -> Callable[[], Phases]:
-        return lambda: _backbone(group, share=share)
-
     lines, prompt = [], sizes.prompt
-    for index, length in enumerate(sizes.responses):
+    for length in sizes.responses:
+        whole = length == sizes.whole_pass
         group = replace(workload, responses=_group(workload.responses, prompt, length))
-        way = whole_pass if index == 1 else backbone
-        ways = {f"responses of {length}, prompt {GROUP} times": way(group, share=False)}
-        ways |= {f"responses of {length}, prompt once": way(group, share=True)}
-        alone, shared = rotated(ways, min(repeats, REPEATS) if index == 1 else 1, progress, warm_up=False).values()
+        one_pass = partial(scored_pass, group, scorer) if whole else partial(_backbone_pass, group)
+        ways = {
+            f"responses of {length}, prompt {GROUP} times": partial(one_pass, share_prompts=False),
+            f"responses of {length}, prompt once": partial(one_pass, share_prompts=True),
+        }
+        alone, shared = rotated(ways, min(repeats, REPEATS) if whole else 1, progress, warm_up=False).values()
         pairs = list(zip(alone, shared, strict=True))
         ceiling = GROUP * (prompt + length) / (prompt + GROUP * length)
         ratio = spread([a.backbone / b.backbone for a, b in pairs])
         what = f"P = {prompt}, G = {GROUP}, responses of {length}: "
         lines.append(Line.of("sharing", f"{what}backbone, ceiling {ceiling:.2f}×", ratio, "×"))
-        if index == 1:
+        if whole:
             ratio = spread([a.total / b.total for a, b in pairs])
             lines.append(Line.of("sharing", f"{what}whole pass", ratio, "×", AT_LEAST, at_most=False))
     return lines
 
 
-def _backbone(workload: Workload, *, share: bool) -> Phases:
+def _backbone_pass(workload: Workload, *, share_prompts: bool) -> Phases:
     phases = Phases()
-    for batch in lay_out(workload.responses, [workload.old], share_prompts=share):
+    for batch in lay_out(workload.responses, [workload.old], share_prompts=share_prompts):
         with phases.spent_on("backbone"):
             workload.old.hidden_rows(batch)
     return phases

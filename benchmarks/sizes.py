@@ -36,10 +36,12 @@ leaves 1/1.67 of the tokens (run: 1/1.67)."""
 
 @dataclass(frozen=True)
 class Sizes:
-    """The parts' sizes: `memory_*` tokens by vocabularies; `prompt`, `responses` tokens of a group that shares one."""
+    """The parts' sizes: `memory_*` tokens by vocabularies; tokens of a shared `prompt` and of `responses` to it, at one
+    of which, `whole_pass`, more than the backbone is timed."""
 
     source: Source = REAL
     memory_vocabularies: tuple[int, ...] = (49_152, 151_936)
     memory_tokens: tuple[int, ...] = (256, 1024, 4096)
     prompt: int = 512
     responses: tuple[int, ...] = (64, 128, 256, 512)
+    whole_pass: int = 128

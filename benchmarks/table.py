@@ -10,7 +10,7 @@ from benchmarks.timing import Spread
 
 __all__ = ["Line", "as_json", "as_text"]
 
-Unit = Literal["%", "×", "MiB", "absolute"]
+Unit = Literal["%", "×", "ms", "MiB", "absolute"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Line:
         cls, part: str, what: str, found: Spread, unit: Unit, target: float | None = None, *, at_most: bool = True
     ) -> Line:
         """A line from repeats: their median, with the quartiles beside it."""
-        return cls(part, what, found.median, unit, target, at_most, (found.low, found.high))
+        between = (found.low, found.high) if found.low < found.high else None  # None: a single repeat
+        return cls(part, what, found.median, unit, target, at_most, between)
 
     @property
     def holds(self) -> bool | None:
@@ -51,8 +52,8 @@ def as_json(line: Line) -> dict[str, Any]:
 def _number(value: float, unit: Unit) -> str:
     if unit == "%":
         return f"{100 * value:.1f} %"
-    if unit == "MiB":
-        return f"{value:.1f} MiB"
+    if unit in ("ms", "MiB"):
+        return f"{value:.1f} {unit}"
     return f"{value:.2f}×" if unit == "×" else f"{value:.1e}"
 
 

@@ -38,7 +38,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) ->
         file.writelines(json.dumps(row) + "\n" for row in rows)
     old, new = checkpoints.adapters
     source = Source(checkpoints.steps[0], old, new, rollouts, group="s0/g0")
-    return Sizes(source, memory_vocabularies=(8192,), memory_tokens=(16, 32), prompt=24, responses=(2, 4))
+    return Sizes(source, memory_vocabularies=(8192,), memory_tokens=(16, 32), prompt=24, responses=(2, 4), whole_pass=4)
 
 
 def test_every_part_runs_and_is_written(sizes: Sizes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
