@@ -55,7 +55,9 @@ FRIENDLY: dict[str, list[tuple[Any, ...]]] = {
     "select list_transform(list(position order by position), lambda p: p + 1) from tokens where sample_id = 'x'": [
         ([1, 2, 3],)
     ],
-    "select p.a, p['b'], {'n': step}.n from (select {'a': 1, 'b': 'two'} p, step from tokens order by step limit 1)": [(1, "two", 1)],
+    "select p.a, p['b'], {'n': step}.n from (select {'a': 1, 'b': 'two'} p, step from tokens order by step limit 1)": [
+        (1, "two", 1)
+    ],
     "select regexp_extract(response_text, '(\\w+)$', 1), regexp_matches(response_text, '^The') from rollouts "
     "order by sample_id": [("sat", True), ("dog", False), ("", False)],
     "select string_agg(token, '' order by position) from tokens where sample_id = 'x'": [("The cat sat",)],
