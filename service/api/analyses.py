@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -13,29 +13,26 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
-from service.api.figures import FIGURES, RUN_FIGURES, X_LIMIT, figure
 from service.api.jobs import job_out
 from service.api.problems import CleanJSON
 from service.api.state import ServicesDep
-from service.errors import Invalid, NotFound
+from service.api.views import FIGURES, RUN_FIGURES, TABLES
+from service.errors import NotFound
 from service.ids import new_id
 from service.jobs.planning import plan
 from service.schemas.requests import CreateAnalysis
 from service.schemas.responses import AnalysisOut, JobOut
-from service.schemas.view import View
+from service.schemas.view import ResponseView, View
 from service.store.export import export
+from web.figures.theme import theme_of
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["analyses"])
 
-TABLES = (
-    *("cells", "step_summary", "timeline", "rollouts", "dropped", "boundaries"),
-    *("noise_floor", "method_agreement", "bounds"),
-)
-ViewQuery = Annotated[View, Query()]
 Format = Literal["json", "csv", "arrow", "parquet"]
-DEFAULTS: dict[str, Any] = {"limit": 1000, "offset": 0, "x_limit": X_LIMIT}
+Limit = Annotated[int, Query(ge=1, le=100_000)]
+Offset = Annotated[int, Query(ge=0)]
 ThemeName = Literal["light", "dark"]
 
 
@@ -84,25 +81,26 @@ def get_table(
     name: str,
     services: ServicesDep,
     request: Request,
-    format: Format = "json",  # noqa: A002
+    format: Format | Literal["sql"] = "json",  # noqa: A002
+    limit: Limit = 1000,
+    offset: Offset = 0,
 ) -> Response:
-    """A table of an analysis under a view: cells, step_summary, timeline, rollouts, dropped, boundaries, noise_floor,
-    method_agreement, bounds."""
+    """A table of an analysis under a view, or the SQL that gives it on `lens.duckdb`. An unknown name is answered with
+    the known ones."""
     if name not in TABLES:
         raise NotFound(f"there is no table {name!r}; there are {', '.join(TABLES)}")
-    row = services.store.analyses.get(analysis)
-    view = View.of(request.query_params, besides={"format"})
-    table = services.store.lens.table(name, {**DEFAULTS, **view.parameters(row)})
-    return encode(table, format, f"{analysis}-{name}")
+    row, table = services.store.analyses.get(analysis), TABLES[name]
+    view = table.view.of(request.query_params, besides={"format", "limit", "offset"})
+    parameters = {**view.parameters(row), "limit": limit, "offset": offset}
+    if format == "sql":
+        headers = {"Content-Disposition": f'attachment; filename="{analysis}-{name}.sql"'}
+        return Response(table.sql(services.store.lens, parameters), media_type="application/sql", headers=headers)
+    return encode(table.rows(services.store.lens, parameters), format, f"{analysis}-{name}")
 
 
 @router.get("/analyses/{analysis}/rollouts")
 def get_rollouts(
-    analysis: str,
-    services: ServicesDep,
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    analysis: str, services: ServicesDep, request: Request, limit: Limit = 100, offset: Offset = 0
 ) -> Response:
     """The responses of an analysis, most disagreement first."""
     row = services.store.analyses.get(analysis)
@@ -115,36 +113,27 @@ def get_tokens(
     analysis: str,
     services: ServicesDep,
     request: Request,
-    step: Annotated[int, Query(ge=0)],
-    sample_id: str,
     format: Format = "json",  # noqa: A002
 ) -> Response:
-    """Every response token of one rollout under a view; masked tokens have nulls."""
+    """Every response token of one rollout under a view; masked tokens have nulls. Needs `step` and `sample_id`."""
     row = services.store.analyses.get(analysis)
-    parameters = View.of(request.query_params, besides={"sample_id", "format"}).parameters(row)
-    table = services.store.lens.table("tokens", {**parameters, "step": step, "sample_id": sample_id})
+    view = ResponseView.of(request.query_params, besides={"format"})
+    table = services.store.lens.table("tokens", view.parameters(row))
     if table.num_rows == 0:
-        raise NotFound(f"analysis {analysis} has no sample {sample_id!r} in step {step}")
+        raise NotFound(f"analysis {analysis} has no sample {view.sample_id!r} in step {view.step}")
     return encode(table, format, f"{analysis}-tokens")
 
 
 @router.get("/analyses/{analysis}/figures/{name}")
 def get_figure(
-    analysis: str,
-    name: str,
-    services: ServicesDep,
-    request: Request,
-    theme: ThemeName = "light",
-    sample_id: str | None = None,
+    analysis: str, name: str, services: ServicesDep, request: Request, theme: ThemeName = "light"
 ) -> Response:
     """A figure of an analysis under a view, as Plotly JSON. `strip` needs step and sample_id."""
     if name not in FIGURES:
         raise NotFound(f"there is no figure {name!r}; there are {', '.join(FIGURES)}")
-    row = services.store.analyses.get(analysis)
-    view = View.of(request.query_params, besides={"theme", "sample_id"})
-    if name == "strip" and (sample_id is None or view.step is None):
-        raise Invalid("the figure strip shows one response: give step and sample_id")
-    drawn = figure(name, services.store.lens, {**DEFAULTS, **view.parameters(row), "sample_id": sample_id}, theme)
+    row, figure = services.store.analyses.get(analysis), FIGURES[name]
+    parameters = figure.view.of(request.query_params, besides={"theme"}).parameters(row)
+    drawn = figure.draw(services.store.lens, parameters, theme_of(theme))
     return Response(drawn.to_json(), media_type="application/json")
 
 
@@ -156,7 +145,7 @@ def get_run_figure(
     if name not in RUN_FIGURES:
         raise NotFound(f"there is no figure {name!r}; there are {', '.join(RUN_FIGURES)}")
     services.store.runs.get(run)
-    drawn = figure(name, services.store.lens, {"run": run, "analysis": analysis}, theme)
+    drawn = RUN_FIGURES[name].draw(services.store.lens, {"run": run, "analysis": analysis}, theme_of(theme))
     return Response(drawn.to_json(), media_type="application/json")
 
 

@@ -19,6 +19,15 @@ MEASURES: dict[str, pa.Schema] = {
             pa.field("reason", pa.string()),  # why the method could not be evaluated; null: it was
         ]
     ),
+    "method_rates": pa.schema(
+        [
+            pa.field("step", pa.uint32(), nullable=False),
+            pa.field("method", pa.string(), nullable=False),
+            pa.field("sign", pa.int8(), nullable=False),  # of the advantage, -1 or 1
+            pa.field("n", pa.uint64(), nullable=False),
+            pa.field("n_drop", pa.uint64(), nullable=False),
+        ]
+    ),
     "bounds": pa.schema(
         [
             pa.field("step", pa.uint32(), nullable=False),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import FieldError, Invalid
 from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
 
-__all__ = ["DIVERGENCES", "View", "plane_limits"]
+__all__ = ["DIVERGENCES", "ResponseView", "View", "plane_limits"]
 
 DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl")
 
@@ -38,7 +38,7 @@ class View(BaseModel):
     weight_cap: Positive | None = None
 
     @classmethod
-    def of(cls, query: Mapping[str, str], besides: set[str]) -> View:
+    def of(cls, query: Mapping[str, str], besides: set[str]) -> Self:
         """The view in a query string whose other keys are `besides`. Raises `Invalid` for unknown keys and values."""
         given = {name: value for name, value in query.items() if name not in besides and value != ""}
         try:
@@ -54,10 +54,16 @@ class View(BaseModel):
         """What differs from the analysis as it was asked for: the query string of a link to the same view."""
         return self.model_dump(exclude_none=True, exclude_defaults=True)
 
+    @property
+    def common(self) -> dict[str, Any]:
+        """What of it every page has: what a link to another page keeps."""
+        return {name: value for name, value in self.chosen.items() if name in View.model_fields}
+
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
         """SQL parameters: what is set here, else what the analysis says."""
         kind = self.divergence.rpartition("_")[2]
-        defaults = {
+        defaults: dict[str, Any] = {
+            **dict.fromkeys(type(self).model_fields),
             "anchor": analysis["anchor"],
             "evaluated_at": analysis["evaluated_at"],
             "eps_low": analysis["eps_low"],
@@ -69,14 +75,14 @@ class View(BaseModel):
         }
         chosen = self.model_dump(exclude_none=True)
         sign = None if self.sign is None else int(self.sign)
-        return {
-            "analysis": analysis["analysis"],
-            "run": analysis["run"],
-            "step": self.step,
-            **defaults,
-            **chosen,
-            "sign": sign,
-        }
+        return {"analysis": analysis["analysis"], "run": analysis["run"], **defaults, **chosen, "sign": sign}
+
+
+class ResponseView(View):
+    """The view of one response, which `step` and `sample_id` name."""
+
+    step: Annotated[int, Field(ge=0, lt=2**32)]
+    sample_id: str
 
 
 def plane_limits(log_ratio: float, divergence: float, at: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

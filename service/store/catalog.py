@@ -30,14 +30,21 @@ def script(name: str) -> str:
 
 
 @cache
-def _queries(file: str) -> dict[str, str]:
-    parts = re.split(r"^-- name: (\w+).*$", script(file), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+def _queries(place: str) -> dict[str, str]:
+    folder = files("service.store") / "sql" / place
+    scripts = sorted(f"{place}/{file.name[:-4]}" for file in folder.iterdir()) if folder.is_dir() else [place]
+    found: dict[str, str] = {}
+    for name in scripts:
+        parts = re.split(r"^-- name: (\w+).*$", script(name), flags=re.MULTILINE)
+        for query, text in zip(parts[1::2], parts[2::2], strict=True):
+            assert query not in found, f"two queries are named {query}"
+            found[query] = text.strip()
+    return found
 
 
-def named_query(file: str, name: str) -> str:
-    """The query that follows `-- name: <name>` in `sql/<file>.sql`."""
-    return _queries(file)[name]
+def named_query(place: str, name: str) -> str:
+    """The query that follows `-- name: <name>` in `sql/<place>.sql`, or in a file of the folder `sql/<place>`."""
+    return _queries(place)[name]
 
 
 def fetch(cursor: duckdb.DuckDBPyConnection) -> list[Row]:

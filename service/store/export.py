@@ -17,6 +17,7 @@ TABLES = {
     "analyses": "FROM lens.analyses WHERE analysis = $analysis",
     "noise_floor": "FROM lens.noise_floor WHERE analysis = $analysis ORDER BY step",
     "method_agreement": "FROM lens.method_agreement WHERE analysis = $analysis ORDER BY method, other",
+    "method_rates": "FROM lens.method_rates WHERE analysis = $analysis ORDER BY step, method, sign",
     "bounds": "FROM lens.bounds WHERE analysis = $analysis ORDER BY step",
     "step_summary": "FROM lens.step_summary WHERE analysis = $analysis ORDER BY step, sign",
     "rollouts": "FROM lens.rollouts WHERE (run, step) IN (SELECT (a.run, s.step) FROM lens.analyses a "

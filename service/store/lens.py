@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Lens", "attach_new", "seed"]
 
 STORAGE_VERSION = "v1.0.0"  # so that older DuckDB clients open what we publish
+PARAMETER = re.compile(r"\$(\w+)")
 
 
 def seed(layout: Layout) -> None:
@@ -45,6 +46,15 @@ def attach_new(cursor: duckdb.DuckDBPyConnection, path: Path, name: str) -> None
 def quoted(text: str | Path) -> str:
     """Text for the inside of a SQL string literal."""
     return str(text).replace("'", "''")
+
+
+def _literal(value: str | float | None) -> str:
+    """A value as SQL. A number is a DOUBLE as it is when bound: DuckDB reads 0.15 as a DECIMAL."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return f"'{quoted(value)}'"
+    return f"{value!r}::DOUBLE" if isinstance(value, float) else str(value)
 
 
 class Lens:
@@ -110,15 +120,19 @@ class Lens:
             cursor.commit()
 
     def table(self, query: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        """The result of a named query of `sql/views.sql` over the published tables, as an Arrow table.
+        """The result of a named query of `sql/views/` over the published tables, as an Arrow table.
 
         `parameters` may hold more than the query uses: a view's parameters serve every query of its page.
         """
         sql = named_query("views", query)
-        wanted = set(re.findall(r"\$(\w+)", sql))
+        wanted = set(PARAMETER.findall(sql))
         used = {name: value for name, value in (parameters or {}).items() if name in wanted}
         with self.cursor() as cursor:
             return cursor.sql(sql, params=used).to_arrow_table()
+
+    def text(self, query: str, parameters: dict[str, Any]) -> str:
+        """The named query with its parameters written out: what a notebook runs on `lens.duckdb` to get that table."""
+        return PARAMETER.sub(lambda found: _literal(parameters[found[1]]), named_query("views", query)) + "\n"
 
     @contextlib.contextmanager
     def cursor(self) -> Any:

@@ -55,14 +55,18 @@ def measure(task: Message, emit: Emit) -> Message:
     The task: segments ([step, path] of each), evaluated_at, thresholds (those of the analysis, which the PPO and DPPO
     methods take; every other method has its own defaults), out.
     """
-    agreement, bounds = Agreement(list(METHODS.values()), task["thresholds"]), []
+    agreement = Agreement(list(METHODS.values()), task["thresholds"])
+    rates: list[dict[str, Any]] = []
+    bounds = []
     for step, path in task["segments"]:
         segment = pq.read_table(path, columns=_COLUMNS, partitioning=None)
-        agreement.add(tokens_of(segment, task["evaluated_at"]), lambda: emit({"event": "measured"}))  # a heartbeat
+        counted = agreement.add(tokens_of(segment, task["evaluated_at"]), lambda: emit({"event": "measured"}))
+        rates += agreement.rates(step, counted)
         bounds.append({"step": step, **bounds_of(segment)})
     out = Path(task["out"])
     out.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("method_agreement", list(agreement.rows())), ("bounds", bounds)):
+    tables = {"method_agreement": list(agreement.rows()), "method_rates": rates, "bounds": bounds}
+    for name, rows in tables.items():
         pq.write_table(pa.Table.from_pylist(rows, schema=MEASURES[name]), out / f"{name}.parquet")
     return {"steps": len(task["segments"])}
 
@@ -165,9 +169,13 @@ class Agreement:
         ]
         self._evaluated = [False] * len(methods)
 
-    def add(self, tokens: TokenArrays, on_method: Callable[[], None] = lambda: None) -> None:
-        """Evaluate every method on one step's tokens; `on_method` is called after each."""
+    def add(self, tokens: TokenArrays, on_method: Callable[[], None] = lambda: None) -> Tensor:
+        """Evaluate every method on one step's tokens; `on_method`, a sign of life, is called after each.
+
+        Returns how many of these tokens each method keeps and drops: counts [method, A < 0 or > 0, keep or drop].
+        """
         signed = tokens.advantage.sign()
+        by_sign = torch.zeros_like(self._by_sign)
         keeps, knowns = [], []
         for index, method in enumerate(self.methods):
             keep = known = torch.zeros(len(signed), dtype=torch.bool)
@@ -182,10 +190,20 @@ class Agreement:
             knowns.append(known)
             for side, sign in enumerate((-1, 1)):
                 of_sign = known & (signed == sign)
-                self._by_sign[index, side, 0] += (of_sign & keep).sum()
-                self._by_sign[index, side, 1] += (of_sign & ~keep).sum()
+                by_sign[index, side, 0] = (of_sign & keep).sum()
+                by_sign[index, side, 1] = (of_sign & ~keep).sum()
             on_method()
+        self._by_sign += by_sign
         self._count(torch.stack(keeps), torch.stack(knowns))
+        return by_sign
+
+    def rates(self, step: int, by_sign: Tensor) -> Iterator[dict[str, Any]]:
+        """What `add` counted on a step as rows, one a method and sign; none for a method that knows no token of it."""
+        for method, counts in zip(self.methods, by_sign.long().tolist(), strict=True):
+            for sign, (kept, dropped) in zip((-1, 1), counts, strict=True):
+                if kept + dropped:
+                    n = kept + dropped
+                    yield {"step": step, "method": method.name, "sign": sign, "n": n, "n_drop": dropped}
 
     def _count(self, keep: Tensor, known: Tensor) -> None:
         for start in range(0, keep.shape[1], CHUNK):

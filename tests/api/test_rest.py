@@ -197,7 +197,7 @@ def test_an_exported_file_stands_alone(rest: Server, analysis: str, tmp_path: Pa
     (alone / "out.duckdb").write_bytes(response.content)
     with duckdb.connect(alone / "out.duckdb", read_only=True) as connection:
         tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-        measured = {"noise_floor", "method_agreement", "bounds"}
+        measured = {"noise_floor", "method_agreement", "method_rates", "bounds"}
         assert tables == {"tokens", "rollouts", "step_summary", "analyses"} | measured
         assert connection.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchone() == (0,)
         found = connection.execute(

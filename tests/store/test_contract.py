@@ -38,6 +38,7 @@ CONTRACT = {
     "q50_kl q90_kl q99_kl max_kl",
     "method_agreement": "analysis method other n n_both_keep n_only_method_drops n_only_other_drops n_both_drop "
     "agreement kappa drop_rate_negative drop_rate_positive reason",
+    "method_rates": "analysis step method sign n n_drop",
     "bounds": "analysis step responses left_out horizon mean_reward reward_min xi first_order correction tv_source "
     "tv_sum tv_max eq7 eq8 eq8_ceiling eq8_vacuous mean_abs_log_mismatch",
 }

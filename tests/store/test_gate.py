@@ -76,6 +76,7 @@ def test_every_contract_table_passes() -> None:
         "step_summary",
         "noise_floor",
         "method_agreement",
+        "method_rates",
         "bounds",
     )
     for table in CONTRACT_TABLES:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.web import hand
@@ -165,16 +167,17 @@ def test_only_the_last_answer_counts(page: Page, site: Site) -> None:
     assert query(page)["eps_high"] == ["0.3"]
 
 
-@pytest.mark.parametrize("name", ["runs", "run", "analysis", "rollout"])
+PAGES = {
+    "runs": lambda site: site.url,
+    "run": lambda site: f"{site.url}/runs/{hand.RUN}",
+    "disagreement": lambda site: f"{site.url}/analyses/{site.analysis}",
+    "rollout": lambda site: rollout(site, "positive", 0),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_every_page_in_both_themes_and_widths(page: Page, site: Site, name: str) -> None:
-    page.goto(
-        {
-            "runs": site.url,
-            "run": f"{site.url}/runs/{hand.RUN}",
-            "analysis": f"{site.url}/analyses/{site.analysis}",
-            "rollout": rollout(site, "positive", 0),
-        }[name]
-    )
+    page.goto(PAGES[name](site))
     drawn(page)
     papers = {}
     for theme in ("light", "dark"):
@@ -185,11 +188,22 @@ def test_every_page_in_both_themes_and_widths(page: Page, site: Site, name: str)
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 844})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert serious(page) == []
     assert papers == {"light": "rgb(253, 252, 249)", "dark": "rgb(22, 23, 25)"}
     assert page.evaluate("localStorage.getItem('dppo-theme')") == "dark"
     page.locator("#theme").click()  # the profile is shared: leave it light
     assert page.locator("h1").count() == 1
     assert page.locator("main").count() == 1
+
+
+def serious(page: Page) -> list[str]:
+    """What axe finds that keeps someone out: rule and the elements that break it."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {'; '.join(node['html'][:200] for node in rule['nodes'][:3])}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
 
 
 def test_markup_is_text_and_runs_nothing(page: Page, site: Site) -> None:
@@ -267,6 +281,22 @@ def test_a_mark_opens_its_response_and_a_step_opens_the_analysis(page: Page, sit
     page.locator('[data-key="reward"] .scatterlayer path.point').last.click(force=True)
     page.wait_for_url("**/analyses/**")
     assert query(page) == {"step": ["1"]}
+
+
+def test_a_figure_is_downloaded_as_it_is_drawn(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/analyses/{site.analysis}?step=0")
+    drawn(page)
+    figure = page.locator("figure", has=page.locator('[data-name="ratio_plane"]'))
+    figure.locator("summary", has_text="Download").click()
+    with page.expect_download() as found:
+        figure.get_by_role("button", name="SVG").click()
+    assert found.value.suggested_filename == "ratio_plane.svg"
+    assert "only DPPO" in found.value.path().read_text(encoding="utf-8")
+    with page.expect_download() as found:
+        figure.get_by_role("button", name="PNG").click()
+    assert found.value.path().read_bytes().startswith(b"\x89PNG")
+    page.locator('[data-for="eps_high"]').fill("0.9")
+    expect(figure.get_by_role("link", name="SQL")).to_have_attribute("href", re.compile("eps_high=0.9.*format=sql"))
 
 
 def test_an_analysis_can_be_asked_for_from_the_page(page: Page, site: Site) -> None:

@@ -56,7 +56,13 @@ def test_agreement_by_hand() -> None:
     a = fixed("a", [1, 0, 1, 0, -1, 0])  # keeps 1st, 3rd, 5th; drops 2nd, 4th
     b = fixed("b", [1, 0, 0, -1, math.nan, 0])  # keeps 1st, 4th; drops 2nd, 3rd; does not know the 5th
     agreement = Agreement([a, b, fixed("c", [1] * 6, "unverified"), unavailable("d")], THRESHOLDS)
-    agreement.add(tokens(advantage))
+    counted = agreement.add(tokens(advantage))
+    assert list(agreement.rates(7, counted)) == [
+        {"step": 7, "method": "a", "sign": -1, "n": 2, "n_drop": 1},
+        {"step": 7, "method": "a", "sign": 1, "n": 3, "n_drop": 1},
+        {"step": 7, "method": "b", "sign": -1, "n": 1, "n_drop": 0},
+        {"step": 7, "method": "b", "sign": 1, "n": 3, "n_drop": 2},
+    ]
     rows = {(row["method"], row["other"]): row for row in agreement.rows()}
     assert len(rows) == 16
     ab = rows["a", "b"]

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.api.pages.analysis import about
+from service.api.pages.frame import Frame, downloads, frame
 from service.api.pages.html import live, page, url
 from service.api.pages.token import token_model
-from service.api.state import Services, ServicesDep
-from service.errors import Invalid, NotFound
-from service.schemas.view import View
+from service.api.state import ServicesDep
+from service.errors import NotFound
+from service.schemas.view import ResponseView
+from service.store.lens import Lens
 from web import words
 from web.numbers import count, number, signed
 from web.text import pieces, visible
@@ -23,46 +24,40 @@ __all__ = ["router"]
 router = APIRouter()
 
 Row = dict[str, Any]
-OWN = {"sample_id", "at", "first", "limit"}  # of the query string, besides the view
+OWN = {"at", "first", "limit"}  # of the query string, besides the view
 KINDS = ("ppo_only_drops", "dppo_only_drops", "both_drop", "both_keep", "no_gradient", "unknown", "masked")
 BLOCK = 512
 
 
 @router.get("/analyses/{analysis}/rollout")
 def rollout_page(
-    request: Request,
-    analysis: str,
-    services: ServicesDep,
-    sample_id: str,
-    at: Annotated[int | None, Query(ge=0)] = None,
+    request: Request, analysis: str, services: ServicesDep, at: Annotated[int | None, Query(ge=0)] = None
 ) -> Response:
     """The text of one response, its tokens' decisions, and every number of the token `at`."""
-    view = _view(request)
-    row, parameters, tokens = _load(services, analysis, view, sample_id)
-    (rollout,) = services.store.lens.table("rollout", parameters).to_pylist()
-    (known,) = services.store.lens.table("availability", parameters).to_pylist()
-    steps = services.store.analyses.steps(analysis)
+    found = frame(services, analysis, ResponseView.of(request.query_params, OWN), "")
+    tokens = _tokens(found.lens, found.at)
+    (rollout,) = found.lens.table("rollout", found.at).to_pylist()
     chosen = at if at is not None and at < len(tokens) else _first_of_interest(tokens)
-    query = view.chosen
+    query = found.view.chosen
     model = {
-        **about(row, steps, view, parameters, known),
-        "analysis_href": url("analyses", analysis, query=query),
-        "path": url("analyses", analysis, "rollout", query={**query, "sample_id": sample_id}),
-        "blocks": url("analyses", analysis, "rollout", "tokens", query={**query, "sample_id": sample_id}),
-        "strip": url("api", "v1", "analyses", analysis, "figures", "strip", query={**query, "sample_id": sample_id}),
-        "tokens_json": url("api", "v1", "analyses", analysis, "tokens", query={**query, "sample_id": sample_id}),
+        **found.model,
+        **downloads(found, figures=("strip",)),
+        "figure.strip": url("api", "v1", "analyses", analysis, "figures", "strip", query=query),
+        "analysis_href": found.href(),
+        "path": found.href("rollout", **query),
+        "blocks": found.href("rollout", "tokens", **query),
         "block": BLOCK,
-        "sample": visible(sample_id, 120),
+        "sample": visible(found.at["sample_id"], 120),
         "facts": _facts(rollout),
         "at": chosen,
         "prompt": rollout["prompt_text"],
         "response": rollout["response_text"],
         "prompt_tokens": count(rollout["prompt_tokens"]),
         "decoded": any(token["token"] is not None for token in tokens),
-        "tokens": [_span(token, parameters["evaluated_at"]) for token in tokens],
-        "legend": _legend(tokens, parameters["evaluated_at"]),
-        "panel": token_model(tokens[chosen], parameters) if tokens else None,
-        **_neighbours(services, analysis, parameters, view),
+        "tokens": [_span(token, found.at["evaluated_at"]) for token in tokens],
+        "legend": _legend(tokens, found.at["evaluated_at"]),
+        "panel": token_model(tokens[chosen], found.at) if tokens else None,
+        **_neighbours(found),
     }
     return page(request, "rollout.html", m=model)
 
@@ -72,29 +67,20 @@ def rollout_tokens(
     request: Request,
     analysis: str,
     services: ServicesDep,
-    sample_id: str,
     first: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=BLOCK)] = BLOCK,
 ) -> Response:
     """What the panel shows, for a block of tokens."""
-    _, parameters, tokens = _load(services, analysis, _view(request), sample_id)
+    parameters = ResponseView.of(request.query_params, OWN).parameters(services.store.analyses.get(analysis))
+    tokens = _tokens(services.store.lens, parameters)
     return live([token_model(token, parameters) for token in tokens[first : first + limit]])
 
 
-def _view(request: Request) -> View:
-    view = View.of(request.query_params, OWN)
-    if view.step is None:
-        raise Invalid("a response is named by step and sample_id; step is missing")
-    return view
-
-
-def _load(services: Services, analysis: str, view: View, sample_id: str) -> tuple[Row, Row, list[Row]]:
-    row = services.store.analyses.get(analysis)
-    parameters = {**view.parameters(row), "sample_id": sample_id}
-    tokens = services.store.lens.table("tokens", parameters).to_pylist()
+def _tokens(lens: Lens, at: Row) -> list[Row]:
+    tokens: list[Row] = lens.table("tokens", at).to_pylist()
     if not tokens:
-        raise NotFound(f"analysis {analysis} has no sample {sample_id!r} in step {view.step}, or not yet")
-    return row, parameters, tokens
+        raise NotFound(f"analysis {at['analysis']} has no sample {at['sample_id']!r} in step {at['step']}, or not yet")
+    return tokens
 
 
 def _kind(token: Row) -> str:
@@ -143,13 +129,11 @@ def _facts(rollout: Row) -> list[Row]:
     return [{"name": name, "value": value} for name, value in facts.items()]
 
 
-def _neighbours(services: Services, analysis: str, parameters: Row, view: View) -> Row:
-    rows = services.store.lens.table("neighbours", parameters).to_pylist()
-    found: Row = {}
-    for side in ("previous", "next"):
-        if not rows or rows[0][f"{side}_sample"] is None:
-            found[side] = ""
-            continue
-        query = {**view.chosen, "step": rows[0][f"{side}_step"], "sample_id": rows[0][f"{side}_sample"]}
-        found[side] = url("analyses", analysis, "rollout", query=query)
-    return found
+def _neighbours(found: Frame) -> Row:
+    rows = found.lens.table("neighbours", found.at).to_pylist()
+    return {
+        side: found.response(rows[0][f"{side}_step"], rows[0][f"{side}_sample"])
+        if rows and rows[0][f"{side}_sample"] is not None
+        else ""
+        for side in ("previous", "next")
+    }

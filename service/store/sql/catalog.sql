@@ -70,6 +70,10 @@ CREATE TABLE method_agreement (
     n_both_drop UBIGINT NOT NULL, agreement DOUBLE, kappa DOUBLE, drop_rate_negative DOUBLE,
     drop_rate_positive DOUBLE, reason VARCHAR
 );
+CREATE TABLE method_rates (
+    analysis VARCHAR NOT NULL, step UINTEGER NOT NULL, method VARCHAR NOT NULL, sign TINYINT NOT NULL,
+    n UBIGINT NOT NULL, n_drop UBIGINT NOT NULL
+);
 CREATE TABLE bounds (
     analysis VARCHAR NOT NULL, step UINTEGER NOT NULL, responses UBIGINT NOT NULL, left_out UBIGINT NOT NULL,
     horizon UBIGINT NOT NULL, mean_reward DOUBLE, reward_min DOUBLE, xi DOUBLE, first_order DOUBLE,

@@ -94,6 +94,12 @@ INSERT INTO method_agreement BY NAME SELECT $analysis AS analysis, * FROM read_p
 -- name: delete_method_agreement
 DELETE FROM method_agreement WHERE analysis = $analysis;
 
+-- name: keep_method_rates
+INSERT INTO method_rates BY NAME SELECT $analysis AS analysis, * FROM read_parquet($path);
+
+-- name: delete_method_rates
+DELETE FROM method_rates WHERE analysis = $analysis;
+
 -- name: keep_bounds
 INSERT INTO bounds BY NAME SELECT $analysis AS analysis, * FROM read_parquet($path);
 

@@ -174,6 +174,13 @@ COMMENT ON COLUMN method_agreement.drop_rate_negative IS 'Share that method drop
 COMMENT ON COLUMN method_agreement.drop_rate_positive IS 'The same for A > 0';
 COMMENT ON COLUMN method_agreement.reason IS 'Why method could not be evaluated; NULL: it was';
 
+COMMENT ON TABLE method_rates IS 'How many tokens with A <> 0 a method drops; one row per analysis, step, method and sign of the advantage. A method that knows no token of a step has no row.';
+COMMENT ON COLUMN method_rates.analysis IS 'Id';
+COMMENT ON COLUMN method_rates.step IS 'Training step';
+COMMENT ON COLUMN method_rates.method IS 'A method, as GET /api/v1/methods names it, with the parameters of method_agreement';
+COMMENT ON COLUMN method_rates.sign IS 'Sign of the advantage: -1 or 1';
+COMMENT ON COLUMN method_rates.n IS 'Tokens on which the method is known';
+COMMENT ON COLUMN method_rates.n_drop IS 'Those whose gradient it drops';
 COMMENT ON TABLE bounds IS 'What theory says of NEW against OLD, per step: Theorem 3.1 and the lower bounds of Eq. 7 and 8 on J(new) - J(old). None certifies an improvement.';
 COMMENT ON COLUMN bounds.analysis IS 'Id';
 COMMENT ON COLUMN bounds.step IS 'Training step';

@@ -31,6 +31,8 @@ FROM catalog.analysis_scorings s JOIN catalog.noise_floor n USING (scoring) ORDE
 
 CREATE TABLE method_agreement AS FROM catalog.method_agreement ORDER BY analysis, method, other;
 
+CREATE TABLE method_rates AS FROM catalog.method_rates ORDER BY analysis, step, method, sign;
+
 CREATE TABLE bounds AS FROM catalog.bounds ORDER BY analysis, step;
 
 CREATE TABLE step_summary AS FROM catalog.step_summary ORDER BY analysis, step, sign;

@@ -21,6 +21,7 @@ export class Figures {
     document.addEventListener("theme", () => this.draw());
     this.late = new Set();
     this.plots.forEach((plot) => new ResizeObserver(() => this.resized(plot)).observe(plot));
+    document.addEventListener("click", ({ target }) => { if (target.dataset.image) picture(target); });
   }
 
   /** Fetch and draw all of them; a call that comes later makes this one's answers void. */
@@ -64,6 +65,14 @@ export class Figures {
       plot.textContent = `The figure could not be drawn: ${error.message}`;
     }
   }
+}
+
+/** The figure beside a button, as the picture that the button names. */
+function picture(button) {
+  const plot = button.closest("figure").querySelector(".plot");
+  const { width, height } = plot.getBoundingClientRect();
+  const format = button.dataset.image;
+  window.Plotly.downloadImage(plot, { format, filename: plot.dataset.name, width, height, scale: format === "png" ? 2 : 1 });
 }
 
 const visible = (plot) => plot.offsetParent !== null;

@@ -1,10 +1,6 @@
 -- What pages and figures ask of the published tables. $divergence is one of binary_tv, binary_kl, topk_tv, topk_kl,
 -- exact_tv, exact_kl; $step NULL means every step. Decisions are made here, under the thresholds that are passed.
 
--- name: steps_of
-SELECT step, scoring, old_checkpoint, new_checkpoint, span, n_tokens FROM analysis_scorings
-WHERE analysis = $analysis ORDER BY step;
-
 -- name: availability
 -- For each anchor, evaluation point and estimate: how many tokens have it. Zero: not known here.
 SELECT count(log_ratio__rollout_old) AS "rollout/start/binary", count(tv_topk__rollout_old) AS "rollout/start/topk",
@@ -100,45 +96,10 @@ SELECT method, sign, x, p, CASE WHEN q > 0 AND q < 1 THEN ln(q / p) END AS log_r
         CASE WHEN ends_with($divergence, 'tv') THEN abs(q - p) ELSE _kl_binary(p, q) END END AS divergence
 FROM curves ORDER BY method, sign, x;
 
--- name: timeline
--- One row per uploaded step: rewards and lengths from the log, drift and mask rates from the analysis (if any).
-WITH logged AS (
-    SELECT step, count(*) AS n_rollouts, avg(reward) AS mean_reward, avg(response_tokens) AS mean_length
-    FROM rollouts WHERE run = $run GROUP BY step),
-summary AS (
-    SELECT step, sum(n)::BIGINT AS n, sum(n_null)::BIGINT AS n_null,
-        sum(n * mean_abs_dp) / sum(n) FILTER (mean_abs_dp IS NOT NULL) AS mean_abs_dp,
-        min(min_dp) AS min_dp, max(max_dp) AS max_dp,
-        sum((n + n_null) * mean_entropy_old) / sum(n + n_null) FILTER (mean_entropy_old IS NOT NULL) AS mean_entropy_old,
-        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = 1) AS ppo_positive,
-        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = -1) AS ppo_negative,
-        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = 1) AS binary_tv_positive,
-        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = -1) AS binary_tv_negative,
-        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = 1) AS binary_kl_positive,
-        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = -1) AS binary_kl_negative
-    FROM step_summary WHERE analysis = $analysis GROUP BY step)
-SELECT logged.step, n_rollouts, mean_reward, mean_length, summary.* EXCLUDE (step), f.q99_tv AS noise_tv,
-    a.anchor, a.evaluated_at
-FROM logged LEFT JOIN summary ON summary.step = logged.step LEFT JOIN analyses a ON a.analysis = $analysis
-LEFT JOIN noise_floor f ON f.analysis = $analysis AND f.step = logged.step
-ORDER BY logged.step;
-
 -- name: noise
 -- The noise floor of what a view shows: the worst step's 99 % quantiles. NULL where nothing was scored twice.
 SELECT coalesce(sum(n), 0)::BIGINT AS n, max(q99_abs_logp) AS log_ratio, max(q99_tv) AS tv, max(q99_kl) AS kl
 FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step = $step);
-
--- name: noise_floor
-SELECT * FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
-
--- name: method_agreement
-SELECT * FROM method_agreement WHERE analysis = $analysis ORDER BY method, other;
-
--- name: bounds
-SELECT * FROM bounds WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
-
--- name: step_summary
-SELECT * FROM step_summary WHERE analysis = $analysis ORDER BY step, sign NULLS LAST;
 
 -- name: rollouts
 -- The responses of an analysis with what the two methods would do to their tokens; most disagreement first.
@@ -151,27 +112,3 @@ FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_hig
 WHERE $step IS NULL OR step = $step
 GROUP BY step, group_id, sample_id
 ORDER BY n_ppo_only + n_dppo_only DESC, n_both DESC, step, sample_id LIMIT $limit OFFSET $offset;
-
--- name: tokens
--- Every response token of one rollout, the masked ones too (with NULLs), under the thresholds that are passed.
--- ppo, dppo: whether each method keeps the token's gradient.
-SELECT *, CASE WHEN counted THEN _cell(ppo, dppo, advantage) END AS cell
-FROM (
-    SELECT *, keep_ppo(log_ratio, advantage, $eps_low, $eps_high, $dual_clip) AS ppo,
-        keep_dppo(divergence, log_ratio, advantage, $delta_low, $delta_high) AS dppo
-    FROM (SELECT p.*, _divergence($divergence, p) AS divergence FROM _paired($analysis, $anchor, $evaluated_at) p
-        WHERE step = $step AND sample_id = $sample_id))
-ORDER BY position;
-
--- name: rollout
-SELECT r.* EXCLUDE (meta), r.meta FROM rollouts r WHERE run = $run AND step = $step AND sample_id = $sample_id;
-
--- name: neighbours
--- The responses before and after one, in the order of step, group and sample.
-SELECT previous_step, previous_sample, next_step, next_sample FROM (
-    SELECT step, sample_id,
-        lag(step) OVER w AS previous_step, lag(sample_id) OVER w AS previous_sample,
-        lead(step) OVER w AS next_step, lead(sample_id) OVER w AS next_sample
-    FROM rollouts WHERE run = $run AND step IN (SELECT step FROM analysis_scorings WHERE analysis = $analysis)
-    WINDOW w AS (ORDER BY step, group_id, sample_id))
-WHERE step = $step AND sample_id = $sample_id;

@@ -1,0 +1,17 @@
+"""Every table and figure of an analysis by name: what REST serves, what pages show, what a download holds."""
+
+from __future__ import annotations
+
+from service.api.views import disagreement, measured, overview, response
+from service.api.views.registry import Figure, Table
+
+__all__ = ["FIGURES", "RUN_FIGURES", "TABLES"]
+
+TABLES: dict[str, Table] = {}
+FIGURES: dict[str, Figure] = {}
+for module in (disagreement, overview, response, measured):
+    assert not TABLES.keys() & module.TABLES.keys()
+    TABLES |= module.TABLES
+for module in (disagreement, overview, response):
+    FIGURES |= module.FIGURES
+RUN_FIGURES = overview.FIGURES

@@ -1,0 +1,16 @@
+-- Tables of an analysis that are stored as they were measured.
+
+-- name: noise_floor
+SELECT * FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
+
+-- name: method_agreement
+SELECT * FROM method_agreement WHERE analysis = $analysis ORDER BY method, other;
+
+-- name: method_rates
+SELECT * FROM method_rates WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step, method, sign;
+
+-- name: bounds
+SELECT * FROM bounds WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
+
+-- name: step_summary
+SELECT * FROM step_summary WHERE analysis = $analysis ORDER BY step, sign NULLS LAST;
