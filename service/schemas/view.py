@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import FieldError, Invalid
 from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
 
-__all__ = ["DIVERGENCES", "ResponseView", "View", "plane_limits"]
+__all__ = ["DIVERGENCES", "MethodsView", "ResponseView", "View", "plane_limits"]
 
 DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl")
 
@@ -83,6 +83,12 @@ class ResponseView(View):
 
     step: Annotated[int, Field(ge=0, lt=2**32)]
     sample_id: str
+
+
+class MethodsView(View):
+    """The view of the registered methods: what their matrix shows."""
+
+    measure: Literal["kappa", "agreement"] = "kappa"
 
 
 def plane_limits(log_ratio: float, divergence: float, at: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

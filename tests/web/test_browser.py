@@ -123,6 +123,21 @@ def test_a_slider_moves_the_counts_and_the_address_holds_the_view(page: Page, si
     assert query(page) == {"step": ["0"]}
 
 
+def test_the_matrix_shows_what_is_asked_for(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/analyses/{site.analysis}")
+    page.locator(".tabs a", has_text="Methods").click()
+    drawn(page)
+    page.locator('select[name="measure"]').select_option("agreement")
+    drawn(page)
+    assert query(page) == {"measure": ["agreement"]}
+    expect(page.locator(".matrix")).to_contain_text("alike")
+    page.locator(".method summary", has_text="PPO / GRPO, from the rollout policy").click()
+    expect(page.locator(".method[open]")).to_contain_text("r > 1")
+    page.locator(".tabs a", has_text="Theory").click()
+    expect(page.locator("h1")).to_have_text("What theory says of the step")
+    assert query(page) == {}
+
+
 def test_choices_are_history(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/analyses/{site.analysis}")
     page.locator('select[name="step"]').select_option("0")
@@ -172,6 +187,8 @@ PAGES = {
     "run": lambda site: f"{site.url}/runs/{hand.RUN}",
     "disagreement": lambda site: f"{site.url}/analyses/{site.analysis}",
     "rollout": lambda site: rollout(site, "positive", 0),
+    "methods": lambda site: f"{site.url}/analyses/{site.analysis}/methods",
+    "theory": lambda site: f"{site.url}/analyses/{site.analysis}/theory",
 }
 
 

@@ -20,7 +20,7 @@ from web.numbers import count, number, plain
 __all__ = ["Frame", "downloads", "frame"]
 
 Row = dict[str, Any]
-TABS = {"": "Disagreement"}  # the last part of a page's path, and its name
+TABS = {"": "Disagreement", "methods": "Methods", "theory": "Theory"}  # the last part of a page's path, and its name
 DIALS = ("eps_low", "eps_high", "delta_low", "delta_high")
 NEAR_RATIO, NEAR_DIVERGENCE = 1e-3, 1e-4  # the least that counts as near, as in the macro _floor of the contract
 
