@@ -10,6 +10,7 @@ from rich.table import Table
 
 from service.cli.output import Output, fail, session
 from service.cli.sql import SUFFIXES, write_table
+from service.schemas.findings import sentence
 
 __all__ = ["app", "main"]
 
@@ -98,8 +99,9 @@ def upload(
                 )
             results.append(done["result"])
             output.say(f"{file.name}: {done['result']['rollouts']} rollouts (upload {done['result']['upload']})")
-            for warning in done["result"]["warnings"]:
-                output.note(f"warning: {warning['message']}")
+            for level in ("warning", "note"):
+                for finding in done["result"][f"{level}s"]:
+                    output.note(f"{level}: {sentence(finding)}")
         output.result(results)
 
 

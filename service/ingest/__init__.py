@@ -6,6 +6,7 @@ The child is `python -m service.ingest`; `pipeline.ingest` is what it does. A re
     ndjson    and parquet read a chunk to columns
     check     finds the rows that may break a rule; examine says what is wrong with them
     rows      settles what is kept, and hashes it
+    findings  notice what is odd about it
     seen      compares with the other records of the file and of the step
     pieces    writes
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,7 @@ class Columns:
     texts: dict[str, list[str | None]]  # prompt_text, response_text, finish_reason
     logprobs_approximate: list[bool | None]
     meta: list[str | None]  # JSON text, canonical
+    gave_mask: Bools = field(default_factory=lambda: np.zeros(0, bool))  # [rows] set by `settle`, which gives all one
 
     @property
     def rows(self) -> int:

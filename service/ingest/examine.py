@@ -16,12 +16,12 @@ from service.ingest.meta import Unkeepable, kept_together
 from service.ingest.names import KNOWN, REQUIRED, near_miss
 from service.ingest.values import Reader, Wrong
 
-__all__ = ["NOT_ENDED", "Finding", "examine", "parse_line"]
+__all__ = ["NOT_ENDED", "Examined", "examine", "parse_line"]
 
 NOT_ENDED = "the record does not end on its line: write one JSON object a line, not pretty-printed"
 
 
-class Finding:
+class Examined:
     """What the reading of one record came to: `record` (native, plain JSON data, if `errors` is empty)."""
 
     def __init__(self, line: int) -> None:
@@ -53,23 +53,23 @@ def parse_line(line: int, text: bytes) -> dict[str, Any] | FieldError:
     return value
 
 
-def examine(line: int, raw: Mapping[str, Any], step: int | None) -> Finding:
+def examine(line: int, raw: Mapping[str, Any], step: int | None) -> Examined:
     """Read the record on `line`. `step`: the one given for all records, if any."""
-    finding = Finding(line)
+    examined = Examined(line)
     fields = {name: value for name, value in raw.items() if value is not None}  # null = absent
     for name in raw:
         meant = None if name in KNOWN else near_miss(name)
         if meant:
-            finding.wrong(name, f"unknown field {values.show(name)}; did you mean {meant!r}?")
-    _read_step(finding, fields, step)
+            examined.wrong(name, f"unknown field {values.show(name)}; did you mean {meant!r}?")
+    _read_step(examined, fields, step)
     for name in REQUIRED:
         if name not in fields:
-            finding.wrong(name, "is required and missing")
+            examined.wrong(name, "is required and missing")
     for name, read in _SCALARS.items():
-        _read(finding, fields, name, read)
-    _read_lists(finding, fields)
-    _read_meta(finding, fields)
-    return finding
+        _read(examined, fields, name, read)
+    _read_lists(examined, fields)
+    _read_meta(examined, fields)
+    return examined
 
 
 _SCALARS: dict[str, Reader] = {
@@ -94,57 +94,59 @@ _LISTS: dict[str, tuple[Reader, bool, bool]] = {
 }
 
 
-def _read(finding: Finding, fields: Mapping[str, Any], name: str, read: Reader) -> None:
+def _read(examined: Examined, fields: Mapping[str, Any], name: str, read: Reader) -> None:
     if name in fields:
         try:
-            finding.record[name] = read(fields[name])
+            examined.record[name] = read(fields[name])
         except Wrong as wrong:
-            finding.wrong(name, str(wrong))
+            examined.wrong(name, str(wrong))
 
 
-def _read_step(finding: Finding, fields: Mapping[str, Any], given: int | None) -> None:
+def _read_step(examined: Examined, fields: Mapping[str, Any], given: int | None) -> None:
     if "step" not in fields:
         if given is None:
-            finding.wrong("step", "is required and missing; give it in the record, or as step= beside the file")
-        finding.record["step"] = given
+            examined.wrong("step", "is required and missing; give it in the record, or as step= beside the file")
+        examined.record["step"] = given
         return
-    _read(finding, fields, "step", values.step)
-    own = finding.record.get("step", given)
+    _read(examined, fields, "step", values.step)
+    own = examined.record.get("step", given)
     if given is not None and own != given:
-        finding.wrong("step", f"the record is of step {own}, but the upload was given step={given}")
+        examined.wrong("step", f"the record is of step {own}, but the upload was given step={given}")
 
 
-def _read_lists(finding: Finding, fields: Mapping[str, Any]) -> None:
+def _read_lists(examined: Examined, fields: Mapping[str, Any]) -> None:
     for name in ("prompt_token_ids", "response_token_ids"):
-        if name in fields and _read_list(finding, fields, name, values.token_id, nulls=False) == 0:
+        if name in fields and _read_list(examined, fields, name, values.token_id, nulls=False) == 0:
             why = " (without one token before it, the first of the response has no probability)"
-            finding.wrong(name, "is empty" + (why if name == "prompt_token_ids" else ""))
+            examined.wrong(name, "is empty" + (why if name == "prompt_token_ids" else ""))
     response = fields.get("response_token_ids")
     length = len(response) if isinstance(response, list) else None
     for name, (read, nulls, scalar) in _LISTS.items():
         if name not in fields:
             continue
         if scalar and not isinstance(fields[name], list):
-            _read(finding, fields, name, read)
+            _read(examined, fields, name, read)
         else:
-            _check_length(finding, name, _read_list(finding, fields, name, read, nulls=nulls), length)
-    counted = _counted(finding, length)
+            _check_length(examined, name, _read_list(examined, fields, name, read, nulls=nulls), length)
+    counted = _counted(examined, length)
     for name in LOGPROBS:
-        _check_logprobs(finding, name, finding.record.get(name), counted)
-    _read_top(finding, fields, length, counted)
+        _check_logprobs(examined, name, examined.record.get(name), counted)
+    _read_top(examined, fields, length, counted)
 
 
-def _read_list(finding: Finding, fields: Mapping[str, Any], name: str, read: Reader, *, nulls: bool) -> int | None:
+def _read_list(examined: Examined, fields: Mapping[str, Any], name: str, read: Reader, *, nulls: bool) -> int | None:
     """The length of a list; None where it is none. Its first bad element is named, the others are counted."""
     elements = fields[name]
     if not isinstance(elements, list):
-        finding.wrong(name, f"expected a list, found {values.json_name(elements)}")
+        examined.wrong(name, f"expected a list, found {values.json_name(elements)}")
         return None
-    finding.record[name] = _read_elements(finding, name, elements, read, nulls=nulls)
+    examined.record[name] = _read_elements(examined, name, elements, read, nulls=nulls)
     return len(elements)
 
 
-def _read_elements(finding: Finding, name: str, elements: list[Any], read: Reader, *, nulls: bool) -> list[Any] | None:
+def _read_elements(
+    examined: Examined, name: str, elements: list[Any], read: Reader, *, nulls: bool
+) -> list[Any] | None:
     good: list[Any] = []
     first: tuple[int, str] | None = None
     bad = 0
@@ -156,7 +158,7 @@ def _read_elements(finding: Finding, name: str, elements: list[Any], read: Reade
             bad += 1
     if first is None:
         return good
-    finding.wrong(f"{name}[{first[0]}]", first[1] + _and_more(bad - 1))
+    examined.wrong(f"{name}[{first[0]}]", first[1] + _and_more(bad - 1))
     return None
 
 
@@ -164,22 +166,22 @@ def _and_more(count: int) -> str:
     return "" if count == 0 else f" (and {count} more element{'s' if count > 1 else ''} of the list)"
 
 
-def _check_length(finding: Finding, name: str, length: int | None, expected: int | None) -> None:
+def _check_length(examined: Examined, name: str, length: int | None, expected: int | None) -> None:
     if length is None or expected is None or length == expected:
         return
     entries = "1 entry" if length == 1 else f"{length} entries"
     hint = {-1: " (one short: shifted?)", 1: " (one more: shifted?)"}.get(length - expected, "")
-    finding.wrong(name, f"has {entries}, but response_token_ids has {expected}{hint}")
+    examined.wrong(name, f"has {entries}, but response_token_ids has {expected}{hint}")
 
 
-def _counted(finding: Finding, length: int | None) -> list[bool] | None:
+def _counted(examined: Examined, length: int | None) -> list[bool] | None:
     """Which tokens count; None where that is not to be known."""
-    mask = finding.record.get("response_mask", [True] * (length or 0))
+    mask = examined.record.get("response_mask", [True] * (length or 0))
     return mask if mask is not None and len(mask) == length else None
 
 
 def _check_logprobs(
-    finding: Finding, name: str, logprobs: list[float | None] | None, counted: list[bool] | None
+    examined: Examined, name: str, logprobs: list[float | None] | None, counted: list[bool] | None
 ) -> None:
     if logprobs is None or counted is None:
         return
@@ -190,7 +192,7 @@ def _check_logprobs(
     ]
     if bad:
         index, logprob = bad[0]
-        finding.wrong(f"{name}[{index}]", _positive(logprob) + _and_more(len(bad) - 1))
+        examined.wrong(f"{name}[{index}]", _positive(logprob) + _and_more(len(bad) - 1))
 
 
 def _positive(logprob: float) -> str:
@@ -202,71 +204,71 @@ def _positive(logprob: float) -> str:
     return f"{logprob} is a positive log-probability; {sentinel}"
 
 
-def _read_top(finding: Finding, fields: Mapping[str, Any], length: int | None, counted: list[bool] | None) -> None:
+def _read_top(examined: Examined, fields: Mapping[str, Any], length: int | None, counted: list[bool] | None) -> None:
     names = ("rollout_top_token_ids", "rollout_top_logprobs")
     given = [name for name in names if name in fields]
     if len(given) == 1:
         missing = names[1] if given[0] == names[0] else names[0]
-        finding.wrong(given[0], f"is given without {missing}; give both or neither")
+        examined.wrong(given[0], f"is given without {missing}; give both or neither")
     ids, logprobs = (
-        _read_nested(finding, fields, name, read, nulls=nulls, length=length) if name in fields else None
+        _read_nested(examined, fields, name, read, nulls=nulls, length=length) if name in fields else None
         for name, read, nulls in zip(names, (values.token_id, values.number), (False, True), strict=True)
     )
     if ids is None or logprobs is None or len(ids) != len(logprobs):
         return
     for index, (some_ids, some_logprobs) in enumerate(zip(ids, logprobs, strict=True)):
         if len(some_ids) != len(some_logprobs):
-            finding.wrong(
+            examined.wrong(
                 f"{names[1]}[{index}]", f"has {len(some_logprobs)} entries, but {names[0]}[{index}] has {len(some_ids)}"
             )
             return
     if counted is not None and len(counted) == len(logprobs):
         for index, some_logprobs in enumerate(logprobs):
             if counted[index]:
-                _check_logprobs(finding, f"{names[1]}[{index}]", some_logprobs, [True] * len(some_logprobs))
-                if finding.errors and (finding.errors[-1].field or "").startswith(f"{names[1]}[{index}]"):
+                _check_logprobs(examined, f"{names[1]}[{index}]", some_logprobs, [True] * len(some_logprobs))
+                if examined.errors and (examined.errors[-1].field or "").startswith(f"{names[1]}[{index}]"):
                     return
 
 
 def _read_nested(
-    finding: Finding, fields: Mapping[str, Any], name: str, read: Reader, *, nulls: bool, length: int | None
+    examined: Examined, fields: Mapping[str, Any], name: str, read: Reader, *, nulls: bool, length: int | None
 ) -> list[list[Any]] | None:
     """The lists of a list, null ones as empty; None if one of them is bad (the first bad one is named)."""
     outer = fields[name]
     if not isinstance(outer, list):
-        finding.wrong(name, f"expected a list of lists, found {values.json_name(outer)}")
+        examined.wrong(name, f"expected a list of lists, found {values.json_name(outer)}")
         return None
-    _check_length(finding, name, len(outer), length)
+    _check_length(examined, name, len(outer), length)
     read_lists: list[list[Any]] = []
     for index, inner in enumerate(outer):
         if inner is not None and not isinstance(inner, list):
-            finding.wrong(f"{name}[{index}]", f"expected a list or null, found {values.json_name(inner)}")
+            examined.wrong(f"{name}[{index}]", f"expected a list or null, found {values.json_name(inner)}")
             return None
-        good = _read_elements(finding, f"{name}[{index}]", inner or [], read, nulls=nulls)
+        good = _read_elements(examined, f"{name}[{index}]", inner or [], read, nulls=nulls)
         if good is None:
             return None
         read_lists.append(good)
-    finding.record[name] = read_lists
+    examined.record[name] = read_lists
     return read_lists
 
 
-def _read_meta(finding: Finding, fields: Mapping[str, Any]) -> None:
+def _read_meta(examined: Examined, fields: Mapping[str, Any]) -> None:
     """`meta` and the unknown fields, merged."""
     meta = fields.get("meta", {})
     if not isinstance(meta, dict):
-        finding.wrong("meta", f"expected an object, found {values.json_name(meta)}")
+        examined.wrong("meta", f"expected an object, found {values.json_name(meta)}")
         meta = {}
     extras = {name: value for name, value in fields.items() if name not in KNOWN}
-    finding.unknown = list(extras)
+    examined.unknown = list(extras)
     try:
         both = kept_together(meta, extras)
     except Unkeepable as wrong:
-        finding.wrong(wrong.field, str(wrong))
+        examined.wrong(wrong.field, str(wrong))
         return
     try:
         json.dumps(both, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        finding.wrong("meta", "has half a surrogate pair in one of its strings, which is no character")
+        examined.wrong("meta", "has half a surrogate pair in one of its strings, which is no character")
         return
     if both:
-        finding.record["meta"] = both
+        examined.record["meta"] = both

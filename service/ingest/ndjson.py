@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from service.errors import FieldError
 from service.ingest.build import Builder
-from service.ingest.examine import Finding, examine, parse_line
+from service.ingest.examine import Examined, examine, parse_line
 from service.ingest.flat import NotFlat
 from service.ingest.lines import Lines
 from service.ingest.meta import Unkeepable, meta_text
@@ -29,13 +29,13 @@ class JsonLines:
     def read(self) -> Reading:
         return self._reader.read(self.lines, self._texts)
 
-    def examine(self, place: int, step: int | None) -> Finding:
+    def examine(self, place: int, step: int | None) -> Examined:
         line = self.lines[place]
         raw = parse_line(line, self._texts[place])
         if isinstance(raw, FieldError):
-            finding = Finding(line)
-            finding.errors.append(raw)
-            return finding
+            examined = Examined(line)
+            examined.errors.append(raw)
+            return examined
         return examine(line, raw, step)
 
 

@@ -15,7 +15,7 @@ from msgspec import to_builtins
 
 from service.errors import BadRecord, FieldError, TooLarge
 from service.ingest.arrow import columns_of, expected, is_null
-from service.ingest.examine import Finding, examine
+from service.ingest.examine import Examined, examine
 from service.ingest.flat import NotFlat
 from service.ingest.meta import Unkeepable, text_of
 from service.ingest.names import KNOWN, REQUIRED, near_miss
@@ -61,7 +61,7 @@ class ParquetRows:
         """One row as plain JSON data."""
         return {name: _plain(array, place) for name, array in self.columns.items()}
 
-    def examine(self, place: int, step: int | None) -> Finding:
+    def examine(self, place: int, step: int | None) -> Examined:
         """One row, precisely."""
         raw = self.raw(place)
         if isinstance(raw.get("meta"), str):

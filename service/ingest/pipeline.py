@@ -15,12 +15,11 @@ from service.errors import BadRecord, FieldError, TooLarge, WorkerFailed
 from service.ingest.adapters import ADAPTERS, Adapter
 from service.ingest.check import doubtful
 from service.ingest.columns import Columns
-from service.ingest.examine import Finding
+from service.ingest.examine import Examined
+from service.ingest.findings.report import Report
 from service.ingest.flat import Bools
 from service.ingest.lines import Lines
 from service.ingest.ndjson import JsonLines, RecordReader
-from service.ingest.notices import Notices
-from service.ingest.observe import observe, observe_masks
 from service.ingest.pieces import PieceWriter
 from service.ingest.problems import MAX_ERRORS, Problems
 from service.ingest.reading import Chunk, Reading
@@ -41,7 +40,7 @@ def ingest(message: Message, emit: Emit, adapters: Sequence[Adapter] = ADAPTERS)
 
     The manifest: `rollouts` in the file, of which `skipped` were there already with the same content; response `tokens`
     and `counted_tokens` of the others; the same for each of `steps`, with its `content` (`seen.step_content`) and
-    `pieces` (file, rows); `warnings` (code, message, count, examples); `format`, the adapter's name.
+    `pieces` (file, rows); `warnings` and `notes` (`findings.report`); `format`, the adapter's name.
 
     Emits `{"event": "progress", "bytes_done", "bytes_total", "rollouts"}`. Raises `BadRecord`, `Conflict`, `TooLarge`,
     `UnsupportedMedia`, `Invalid` and `DiskFull`, and then leaves nothing in `out_dir`.
@@ -72,7 +71,7 @@ class _Import:
         self._writer = writer
         self._emit = emit
         self._problems = Problems()
-        self._notices = Notices()
+        self._report = Report(task)
         self._seen = Seen()
         self._existing = Existing({} if task.replace else task.existing)
         self._steps = Steps()
@@ -111,20 +110,19 @@ class _Import:
         """Deal with one chunk: its rows to the writer, or its errors to the problems."""
         reading, suspects = self._read(chunk)
         if suspects:
-            findings = self._examine(chunk, suspects)
-            if any(finding.errors for finding in findings.values()):
+            examined = self._examine(chunk, suspects)
+            if any(one.errors for one in examined.values()):
                 self._see_others(reading, suspects, chunk)
                 self._writer.discard()
                 return
-            reading = self._read_again(chunk, findings)
+            reading = self._read_again(chunk, examined)
         columns = reading.columns
         if columns is None:
             return
         for line, names in reading.unknown:
-            self._notices.unknown(line, names)
-        observe_masks(columns, self._notices)
+            self._report.unknown.add(line, names)
         settle(columns, self._task.step)
-        observe(columns, self._notices)
+        self._report.observe(columns)
         self._keep(columns)
 
     def _read(self, chunk: Chunk) -> tuple[Reading, list[int]]:
@@ -136,25 +134,25 @@ class _Import:
             suspects.update(_places(reading, chunk)[doubt].tolist())
         return reading, sorted(suspects)
 
-    def _examine(self, chunk: Chunk, suspects: list[int]) -> dict[int, Finding]:
+    def _examine(self, chunk: Chunk, suspects: list[int]) -> dict[int, Examined]:
         """The precise reading of the suspects, until there are errors enough. The errors go to the problems."""
-        findings = {}
+        examined = {}
         for place in suspects:
-            findings[place] = chunk.examine(place, self._task.step)
-            self._problems.add(findings[place].errors)
+            examined[place] = chunk.examine(place, self._task.step)
+            self._problems.add(examined[place].errors)
             if self._problems.full:
                 break
-        return findings
+        return examined
 
-    def _read_again(self, chunk: Chunk, findings: dict[int, Finding]) -> Reading:
+    def _read_again(self, chunk: Chunk, examined: dict[int, Examined]) -> Reading:
         """The chunk from the precise reading of each record: its spelling was unusual, but it breaks no rule."""
         lines = Lines()
         unknown = []
         for place, line in enumerate(chunk.lines):
-            finding = findings.get(place) or chunk.examine(place, self._task.step)
-            lines.append(int(line), msgspec.json.encode(finding.record))
-            if finding.unknown:
-                unknown.append((int(line), finding.unknown))
+            one = examined.get(place) or chunk.examine(place, self._task.step)
+            lines.append(int(line), msgspec.json.encode(one.record))
+            if one.unknown:
+                unknown.append((int(line), one.unknown))
         reading, suspects = self._read(JsonLines(lines, RecordReader()))
         if suspects:
             line = lines.numbers[suspects[0]]
@@ -204,7 +202,7 @@ class _Import:
         if self._problems:
             raise self._problems.error()
         for reason, lines in self._source.left_out.items():
-            self._notices.left_out(reason, lines)
+            self._report.left_out.add(reason, lines)
         if not self._records and self._source.left_out:
             raise BadRecord(f"The file holds no response to import: {'; '.join(self._source.left_out)}.")
         if not self._records:
@@ -216,7 +214,7 @@ class _Import:
             **self._steps.totals(),
             "steps": self._steps.manifest(pieces),
             "skipped": self._skipped,
-            "warnings": self._notices.result(),
+            **self._report.result(),
             "format": self._source.format,
         }
 

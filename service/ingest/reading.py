@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.ingest.columns import Columns
-from service.ingest.examine import Finding
+from service.ingest.examine import Examined
 
 __all__ = ["Chunk", "Reading"]
 
@@ -31,5 +31,5 @@ class Chunk(Protocol):
     def read(self) -> Reading:
         """The records as columns, without a word about those that cannot be read."""
 
-    def examine(self, place: int, step: int | None) -> Finding:
+    def examine(self, place: int, step: int | None) -> Examined:
         """One record, precisely."""

@@ -44,6 +44,8 @@ def settle(columns: Columns, step: int | None) -> None:
     """
     response, counted = columns.lists["response_token_ids"], counted_tokens(columns)
     columns.step = [int(step if own is None else own) for own in columns.step]  # type: ignore[arg-type]
+    mask = columns.lists.get("response_mask")
+    columns.gave_mask = np.zeros(columns.rows, bool) if mask is None else mask.present
     columns.lists["response_mask"] = Ragged(np.ones(columns.rows, bool), response.offsets, counted, None)
     for name, dtype in _DTYPES.items():
         column = columns.lists.get(name)

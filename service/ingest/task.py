@@ -8,7 +8,7 @@ import msgspec
 
 from service.errors import Invalid
 
-__all__ = ["MAX_STEP", "Limits", "Task", "read_task"]
+__all__ = ["MAX_STEP", "Limits", "Sampling", "Task", "read_task"]
 
 MAX_STEP = (1 << 32) - 1
 
@@ -24,6 +24,14 @@ class Limits(msgspec.Struct, frozen=True):
     memory_bytes: _Positive | None = None  # data of the process (RLIMIT_DATA), set by `service.ingest.__main__`
 
 
+class Sampling(msgspec.Struct, frozen=True):
+    """What the run says of how its responses were sampled, as far as a log can show otherwise."""
+
+    top_p: float = 1.0
+    top_k: int = 0  # 0 or −1 = off
+    logprobs_mode: str | None = None  # raw or processed
+
+
 class Task(msgspec.Struct, frozen=True):
     """One file to import."""
 
@@ -35,7 +43,8 @@ class Task(msgspec.Struct, frozen=True):
     step: Annotated[int, msgspec.Meta(ge=0, le=MAX_STEP)] | None = None  # fills records that name none
     existing: dict[str, list[str]] = {}  # step → Parquet pieces that are already imported
     replace: bool = False  # the steps of this file replace the existing ones
-    tokenizer: str | None = None  # directory of the run's tokenizer, for logs that hold text only
+    tokenizer: str | None = None  # directory of the run's tokenizer: for logs of text, and to compare text with ids
+    sampling: Sampling = Sampling()
 
 
 def read_task(message: dict[str, Any]) -> Task:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import BadRecord, FieldError, Invalid
 from service.ingest.adapters.base import Adapter, LeftOut
 from service.ingest.adapters.text import TOKENISE
+from service.ingest.tokenizer import Unusable, load_tokenizer
 from service.ingest.values import show
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class _Own:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._tokenizer = _load(directory / "tokenizer.json")
+        self._tokenizer = _load(directory)
         self._config = _config(directory / "tokenizer_config.json")
         self._template: Any = None
         pad = _token_of(self._config, "pad_token")
@@ -158,22 +159,11 @@ def _directory(directory: str | None) -> Path:
     return Path(directory)
 
 
-def _load(path: Path) -> Tokenizer:
+def _load(directory: Path) -> Tokenizer:
     try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise _no_tokenizer(
-            "the file holds text, no token ids; tokenising it takes the worker extra: pip install 'dppo-lens[worker]'"
-        ) from None
-    if not path.is_file():
-        raise _no_tokenizer(f"{path} is missing; save the run's tokenizer with transformers' save_pretrained")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise _no_tokenizer(f"{path} cannot be read: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+        return load_tokenizer(directory)
+    except Unusable as why:
+        raise _no_tokenizer(f"the file holds text, no token ids; {why}") from why
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from service.jobs.jobs import Job
 from service.process import Child, Message
+from service.schemas.findings import by_level
 from service.settings import Settings
 from service.store.store import Store
 
@@ -46,7 +46,7 @@ class Importer:
             "upload": row["upload"],
             "rollouts": row["rollouts"],
             "skipped": row["skipped"],
-            "warnings": json.loads(row["warnings"]),
+            **by_level(row["warnings"]),
         }
 
     def discard(self, job: Job) -> None:
@@ -63,6 +63,7 @@ class Importer:
     def _check(self, job: Job, incoming: Path, staging: Path) -> Message:
         settings, request = self._settings, job.request
         existing = self._store.uploads.pieces_by_step(str(job.run_id), besides=request["upload"])
+        run = self._store.runs.get(str(job.run))
         child = Child("service.ingest")
         job.on_stop = child.kill
 
@@ -78,7 +79,8 @@ class Importer:
                     "format": request["format"],
                     "step": request["step"],
                     "replace": request["replace"],
-                    "tokenizer": self._store.runs.get(str(job.run))["tokenizer"],
+                    "tokenizer": run["tokenizer"],
+                    "sampling": {name: run[name] for name in ("top_p", "top_k", "logprobs_mode")},
                     "existing": {str(step): pieces for step, pieces in existing.items()},
                     "limits": {
                         "line_bytes": settings.max_line_bytes,

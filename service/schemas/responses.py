@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from service.schemas.findings import by_level
 from service.schemas.methods import THRESHOLDS
 
 __all__ = ["AnalysisOut", "CheckpointOut", "JobOut", "Progress", "RunOut", "StepOut", "UploadOut"]
@@ -56,7 +57,7 @@ class CheckpointOut(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """What one upload brought."""
+    """What one upload brought. `warnings`: likely wrong; `notes`: worth knowing; {code, message, count, examples} each."""
 
     upload: str
     run: str
@@ -71,11 +72,12 @@ class UploadOut(BaseModel):
     steps: list[int]
     visible: bool
     warnings: list[dict[str, Any]]
+    notes: list[dict[str, Any]]
 
     @classmethod
     def of(cls, row: Row) -> UploadOut:
         """From a catalog row."""
-        return cls(**{**row, "warnings": json.loads(row["warnings"])})
+        return cls(**{**row, **by_level(row["warnings"])})
 
 
 class StepOut(BaseModel):

@@ -84,7 +84,7 @@ class Uploads:
             "rollouts": manifest["rollouts"] - manifest["skipped"],
             "tokens": manifest["tokens"],
             "skipped": manifest["skipped"],
-            "warnings": as_json(manifest["warnings"]),
+            "warnings": as_json(manifest["warnings"] + manifest["notes"]),
         }
         steps = [
             {

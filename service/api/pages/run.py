@@ -13,6 +13,7 @@ from service.api.pages.html import live, moment, page, short, url
 from service.api.pages.progress import job_row, shown_jobs
 from service.api.state import Services, ServicesDep
 from service.errors import NotFound
+from service.schemas.findings import by_level, sentence
 from web import words
 from web.numbers import count, number, plain, size
 
@@ -195,5 +196,8 @@ def _upload(row: Row) -> Row:
         "skipped": count(row["skipped"]),
         "steps": listed or "none (replaced)",
         "created": moment(row["created_at"])["text"],
-        "warnings": [{"message": entry["message"]} for entry in json.loads(row["warnings"])],
+        **{
+            level: [{"message": sentence(finding)} for finding in found]
+            for level, found in by_level(row["warnings"]).items()
+        },
     }
