@@ -57,7 +57,8 @@ class CheckpointOut(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """What one upload brought. `warnings`: likely wrong; `notes`: worth knowing; {code, message, count, examples} each."""
+    """What one upload brought. `warnings` likely change results, `notes` are worth knowing; both hold findings:
+    {code, level, message, count, examples}."""
 
     upload: str
     run: str

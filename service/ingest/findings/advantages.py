@@ -62,8 +62,8 @@ def not_centred(groups: Groups) -> Finding | None:
     count = int(np.count_nonzero(off))
     message = (
         f"In {count:,} of {many(len(off), 'group')} whose rewards vary, the advantages do not sum to zero"
-        f"{groups.partly}. So it is with a critic, a baseline of the whole batch or filtered groups; with a baseline of "
-        "the group, responses are missing from the log."
+        f"{groups.partly}. Expected with a critic, a baseline of the whole batch or filtered groups; with a baseline of "
+        "the group, some of its responses are missing from the log."
     )
     return Finding("not_centred", "note", message, count, groups.examples(varied.rows[varied.starts[off]], "advantage"))
 
@@ -84,9 +84,9 @@ def contradictions(groups: Groups) -> Finding | None:
     count = int(np.count_nonzero(wrong))
     level: Level = "warning" if count > _OFTEN * len(wrong) else "note"
     message = (
-        f"The advantage of {count:,} of {many(len(wrong), 'response')} has the other sign than reward − group mean, while "
-        f"responses of less reward in their group have more advantage, or of more have less{groups.partly}: shifted, "
-        "negated, joined from other responses, or computed from another reward than the logged one?"
+        f"The advantage has the wrong sign in {count:,} of {many(len(wrong), 'response')}{groups.partly}: opposite to "
+        "reward − group mean, while others of the group have less reward and more advantage, or more and less. Shifted, "
+        "negated, joined from other responses, or computed from another reward than the one that is logged?"
     )
     return Finding("advantage_sign", level, message, count, groups.examples(varied.rows[wrong], "advantage"))
 

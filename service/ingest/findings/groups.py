@@ -53,8 +53,8 @@ def _uneven(groups: Groups) -> Finding | None:
     alone = int(np.count_nonzero(sizes == 1))
     typical = np.unique(usual[odd])
     message = (
-        f"{many(int(odd.sum()), 'group')} of {len(odd):,} have another size than is usual in their step{groups.partly}: "
-        f"{_range(sizes)} in place of {_range(typical)}"
+        f"{int(odd.sum()):,} of {many(len(odd), 'group')} hold another number of responses than is usual in their step"
+        f"{groups.partly}: {_range(sizes)} instead of {_range(typical)}"
         + (f", {alone:,} of them a single response" if alone else "")
         + ". Responses that were filtered, or are missing from the log? They are in no count."
     )
@@ -87,7 +87,7 @@ def _prompts(groups: Groups) -> Finding | None:
     level: Level = "warning" if plain.any() else "note"
     count = int(mixed.sum())
     message = (
-        f"{many(count, 'group')} of {len(mixed):,} hold responses to different prompts (prompt_token_ids){groups.partly}"
+        f"{count:,} of {many(len(mixed), 'group')} hold responses to different prompt_token_ids{groups.partly}"
         + (
             ": group_id does not name a prompt. What is said of a group mixes them."
             if plain.any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def _hashes(column: Ragged) -> Ints:
     """[rows] of each list, as the process hashes bytes."""
     data = memoryview(np.ascontiguousarray(column.values).view(np.uint8).data)
     places = (column.offsets * column.values.itemsize).tolist()
-    return np.array([hash(bytes(data[a:b])) for a, b in zip(places, places[1:], strict=False)], np.int64)
+    return np.array([hash(bytes(data[a:b])) for a, b in pairwise(places)], np.int64)
 
 
 def _contents(columns: Columns) -> Ints:
