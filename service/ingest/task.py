@@ -31,6 +31,12 @@ class Sampling(msgspec.Struct, frozen=True):
     top_k: int = 0  # 0 or −1 = off
     logprobs_mode: str | None = None  # raw or processed
 
+    @property
+    def cut(self) -> list[str]:
+        """What cuts the distribution off, in words; nothing where every token can be sampled."""
+        top_p = [f"top-p {self.top_p:g}"] if self.top_p < 1 else []
+        return top_p + ([f"top-k {self.top_k}"] if self.top_k > 0 else [])
+
 
 class Task(msgspec.Struct, frozen=True):
     """One file to import."""

@@ -62,8 +62,8 @@ def not_centred(groups: Groups) -> Finding | None:
     count = int(np.count_nonzero(off))
     message = (
         f"In {count:,} of {many(len(off), 'group')} whose rewards vary, the advantages do not sum to zero"
-        f"{groups.partly}. Expected with a critic, a baseline of the whole batch or filtered groups; with a baseline of "
-        "the group, some of its responses are missing from the log."
+        f"{groups.partly}. Expected with a critic, a baseline of the whole batch or filtered groups; with a baseline "
+        "of the group, some of its responses are missing from the log."
     )
     return Finding("not_centred", "note", message, count, groups.examples(varied.rows[varied.starts[off]], "advantage"))
 
@@ -72,7 +72,7 @@ def contradictions(groups: Groups) -> Finding | None:
     """Responses whose advantage has the wrong sign, whatever the baseline.
 
     The sign is that of A against reward − group mean. Alone it says little: a baseline of the whole batch shifts every
-    advantage of a group. So another response of the group must have less reward and more advantage, or more and less.
+    advantage of a group. So another response of the group must have less reward and no less advantage, or the reverse.
     """
     varied = _Varied.of(groups)
     if not len(varied.rows):
@@ -85,14 +85,14 @@ def contradictions(groups: Groups) -> Finding | None:
     level: Level = "warning" if count > _OFTEN * len(wrong) else "note"
     message = (
         f"The advantage has the wrong sign in {count:,} of {many(len(wrong), 'response')}{groups.partly}: opposite to "
-        "reward − group mean, while others of the group have less reward and more advantage, or more and less. Shifted, "
-        "negated, joined from other responses, or computed from another reward than the one that is logged?"
+        "reward − group mean, while others of the group have less reward and no less advantage, or more and no more. "
+        "Shifted, negated, joined from other responses, or computed from another reward than the one that is logged?"
     )
     return Finding("advantage_sign", level, message, count, groups.examples(varied.rows[wrong], "advantage"))
 
 
 def _misplaced(varied: _Varied) -> Bools:
-    """[n] whether a response of the group has clearly less reward and more advantage, or more and less."""
+    """[n] whether a response of the group has less reward and no less advantage, or more and no more."""
     order = np.lexsort((varied.reward, np.repeat(np.arange(len(varied.sizes)), varied.sizes)))
     advantage, reward = varied.advantage[order], varied.reward[order]
     group = np.repeat(np.arange(len(varied.sizes)), varied.sizes)  # sorting leaves groups where they are
@@ -105,5 +105,5 @@ def _misplaced(varied: _Varied) -> Bools:
     least_above = np.append(above[1:], np.inf) - shift
     block = np.cumsum(new) - 1
     misplaced = np.empty(len(order), bool)
-    misplaced[order] = (most_below[block] > advantage + _CLEAR) | (least_above[block] < advantage - _CLEAR)
+    misplaced[order] = (most_below[block] > advantage - _CLEAR) | (least_above[block] < advantage + _CLEAR)
     return misplaced

@@ -8,6 +8,7 @@ import numpy as np
 
 from service.ingest.columns import LOGPROBS, Columns, row_sums
 from service.ingest.findings.finding import Finding, Level, Sightings, many, on_tokens
+from service.ingest.task import Sampling
 
 __all__ = ["CopiedLogprobs", "ImpossibleLogprobs", "ZeroLogprobs"]
 
@@ -22,7 +23,9 @@ _ENOUGH = 16  # tokens
 class ZeroLogprobs:
     """Log-probs that are exactly 0: probability 1, or a missing one."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampling: Sampling) -> None:
+        # where it was cut off, the one token that is left has probability 1
+        self._alone = " and ".join(sampling.cut) if sampling.logprobs_mode != "raw" else ""
         self._zeros: Counter[str] = Counter()
         self._known: Counter[str] = Counter()
         self._whole: defaultdict[str, Sightings] = defaultdict(Sightings)  # records of nothing but zeros
@@ -50,11 +53,13 @@ class ZeroLogprobs:
 
     def _finding(self, name: str) -> Finding:
         whole = self._whole[name]
-        message = (
-            f"{self._zeros[name]} of {self._known[name]} {name} on counted tokens are exactly 0"
-            + (f", in {many(whole.count, 'record')} all of them" if whole.count else "")
-            + ": a missing log-prob stored as probability 1? Write null where it is not known."
+        message = f"{self._zeros[name]} of {self._known[name]} {name} on counted tokens are exactly 0" + (
+            f", in {many(whole.count, 'record')} all of them" if whole.count else ""
         )
+        if name == "rollout_logprobs" and self._alone:
+            message += f", as they are where {self._alone} leaves one token."
+            return Finding("zero_logprobs", "note", message, self._zeros[name], whole.examples)
+        message += ": a missing log-prob stored as probability 1? Write null where it is not known."
         return Finding("zero_logprobs", "warning", message, self._zeros[name], whole.examples)
 
 

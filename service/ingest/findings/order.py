@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from statistics import median_low
+from statistics import median_high, median_low
 
 import numpy as np
 
@@ -56,9 +56,9 @@ class StepOrder:
         again += f" ({listed(sorted(self._repeated))})"
         twice = median_low(self._responses[step] for step in self._repeated)
         once = [count for step, count in self._responses.items() if step not in self._repeated]
-        if once and twice >= _FULLER * median_low(once):
+        if once and twice >= _FULLER * median_high(once):
             message = (
-                f"{again} with {many(twice, 'response')}, where the others hold {median_low(once):,}: a resumed "
+                f"{again} with {many(twice, 'response')}, where the others hold {median_high(once):,}: a resumed "
                 "trainer, whose rollouts were appended to those they replace? Upload a step from one pass only."
             )
             return [Finding.of("steps_repeated", "warning", message, self._again)]

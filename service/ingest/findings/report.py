@@ -34,7 +34,7 @@ class Report:
             UnknownRuns(),
             RoleHeaders(),
             PromptInResponse(),
-            ZeroLogprobs(),
+            ZeroLogprobs(task.sampling),
             ImpossibleLogprobs(),
             CopiedLogprobs(),
             UnsortedLists(),

@@ -77,8 +77,8 @@ class LoggedText:
             found.append(Finding.of("text_differs", level, message, self._other))
         if self._retokenised.count:
             message = (
-                f"In {self._retokenised.count:,} {looked}, encoding the decoded text gives other ids than were sampled. "
-                "The ids stand; a log of text alone would have been approximate."
+                f"In {self._retokenised.count:,} {looked}, encoding the decoded text gives other ids than were "
+                "sampled. The ids stand; a log of text alone would have been approximate."
             )
             found.append(Finding.of("retokenised", "note", message, self._retokenised))
         return found

@@ -54,14 +54,13 @@ class Truncation:
         self._whole.update(lengths[is_open & (np.abs(mass - 1) <= _WHOLE)].tolist())
 
     def findings(self) -> list[Finding]:
-        said = [f"top-p {self._sampling.top_p:g}"] if self._sampling.top_p < 1 else []
-        said += [f"top-k {self._sampling.top_k}"] if self._sampling.top_k > 0 else []
+        said = " and ".join(self._sampling.cut)
         shown = self._shown()
         if shown:
-            return [self._renormalised(" and ".join(said), *shown)]
+            return [self._renormalised(said, *shown)]
         if said and self._sampling.logprobs_mode is None:
             message = (
-                f"The run samples with {' and '.join(said)}, and neither its logprobs_mode nor the top lists say "
+                f"The run samples with {said}, and neither its logprobs_mode nor the top lists say "
                 "whether rollout_logprobs are raw (of all tokens) or processed (of those that are left)."
             )
             return [Finding("truncated_sampling", "note", message, 1, [])]

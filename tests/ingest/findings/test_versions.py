@@ -1,0 +1,25 @@
+"""Responses that several versions of the policy sampled."""
+
+from __future__ import annotations
+
+from tests.ingest.files import Importing
+from tests.ingest.findings.cases import TOKENS, findings, healthy, note
+
+
+def test_several_versions_in_one_response(importing: Importing) -> None:
+    records = [one | {"policy_version": 3} for one in healthy()]
+    records[1]["policy_version"] = [3] * 6 + [4] * 6
+    records[8]["policy_version"] = [1] * 4 + [5] * 4 + [4] * 4
+    del records[9]["policy_version"]
+    found = note(importing, records, "several_policy_versions")
+    assert found["count"] == 2
+    assert found["message"].startswith(
+        "2 responses were sampled by several policy versions (policy_version spans up to 4)"
+    )
+    assert [one["line"] for one in found["examples"]] == [2, 9]
+
+
+def test_one_version_each(importing: Importing) -> None:
+    records = [one | {"policy_version": index} for index, one in enumerate(healthy())]
+    records[3]["policy_version"] = [3] * TOKENS
+    assert findings(importing, records) == {}
