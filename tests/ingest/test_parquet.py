@@ -189,8 +189,8 @@ def test_unknown_columns(importing: Importing) -> None:
         {"entropy": [0.5, 1], "when": "2026-01-02T03:04:05", "price": "1.50", "raw": "AP8=", "own": 1},
         {"own": 2},
     ]
-    (warning,) = manifest["warnings"]
-    assert (warning["code"], warning["count"]) == ("unknown_fields", 6)
+    (note,) = manifest["notes"]
+    assert (note["code"], note["count"]) == ("unknown_fields", 6)
 
 
 def test_wrong_columns_are_all_named(importing: Importing) -> None:

@@ -24,6 +24,7 @@ def test_manifest(importing: Importing) -> None:
     manifest = importing(records)
     names = sorted(path.name for path in importing.out.iterdir())
     steps = manifest.pop("steps")
+    assert [one["code"] for one in manifest.pop("notes")] == ["steps_interleave"]
     assert manifest == {
         "rollouts": 3,
         "tokens": 9,

@@ -32,9 +32,10 @@ def test_unknown_fields_are_kept_in_meta(importing: Importing) -> None:
         '{"env_name":"code","k":1}',
         None,
     ]
-    assert manifest["warnings"] == [
+    assert manifest["notes"] == [
         {
             "code": "unknown_fields",
+            "level": "note",
             "message": "Fields that the rollout record does not have were kept in meta: 'env_name' (2), 'entropy' (1).",
             "count": 3,
             "examples": [{"line": 1, "field": "entropy"}, {"line": 1, "field": "env_name"}],
@@ -61,9 +62,9 @@ def test_more_names_than_are_learnt(importing: Importing) -> None:
     assert sorted(list(json.loads(row["meta"]).items()) for row in importing.rows()) == sorted(
         [(f"own{index}x{k}", k) for k in range(10)] for index in range(60)
     )
-    (warning,) = manifest["warnings"]
-    assert warning["count"] == 600
-    assert warning["message"].endswith(", and 580 more.")
+    (note,) = manifest["notes"]
+    assert note["count"] == 600
+    assert note["message"].endswith(", and 580 more.")
 
 
 def test_names_beyond_the_limit_are_left_to_the_slow_reading() -> None:
@@ -76,8 +77,8 @@ def test_names_beyond_the_limit_are_left_to_the_slow_reading() -> None:
 
 
 def test_more_names_than_are_counted(importing: Importing) -> None:
-    (warning,) = importing([record(**{f"own{k}x": k for k in range(1500)})])["warnings"]
-    assert warning["count"] == 1500
+    (note,) = importing([record(**{f"own{k}x": k for k in range(1500)})])["notes"]
+    assert note["count"] == 1500
 
 
 @pytest.mark.parametrize("meta", [1, "text", [1], True])
@@ -189,9 +190,9 @@ def test_near_miss_in_a_file_that_has_unknown_fields(importing: Importing) -> No
 
 
 def test_names_in_messages_are_short_and_can_be_sent(importing: Importing) -> None:
-    (warning,) = importing([record(**{"x" * 10_000: 1})])["warnings"]
-    assert warning["examples"] == [{"line": 1, "field": "x" * 100 + "…"}]
-    assert len(warning["message"]) < 300
+    (note,) = importing([record(**{"x" * 10_000: 1})])["notes"]
+    assert note["examples"] == [{"line": 1, "field": "x" * 100 + "…"}]
+    assert len(note["message"]) < 300
     (error,) = importing.errors([record(**{"x" * 10_000: "\ud800"})])
     assert len(str(error)) < 300
     (_, name, message), _ = importing.errors([record(**{"step\ud800": 1})])

@@ -89,7 +89,7 @@ def test_a_missing_logprob_stored_as_probability_1(importing: Importing) -> None
     manifest = importing(logged(generation_logprobs=zeros), step=1)
     (warning,) = manifest["warnings"]
     assert (warning["code"], warning["count"]) == ("zero_logprobs", 3)
-    assert warning["examples"] == [{"line": 1, "field": "rollout_logprobs"}]
+    assert warning["examples"] == [{"line": 1, "field": "rollout_logprobs", "step": 1, "sample_id": "0"}]
 
 
 def test_a_batch_that_is_not_wrapped(importing: Importing) -> None:

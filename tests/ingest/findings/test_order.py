@@ -26,11 +26,12 @@ def test_files_put_together_in_another_order(importing: Importing) -> None:
 
 
 def test_a_resumed_trainer_appended(importing: Importing) -> None:
-    """Steps 3 to 5 come twice, so that they hold 4 responses in place of 2."""
+    """Steps 3 to 5 come twice, each time with all of their 2 responses."""
     found = warning(importing, passes(0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7), "steps_repeated")
     assert found["count"] == 3
     assert found["message"].startswith(
-        "Steps go back 1 time, and 3 of 8 steps come again (3, 4, 5) with 4 responses, where the others hold 2: "
+        "Steps go back 1 time, and 3 of 8 steps come again (3, 4, 5), each time with as many responses as the others "
+        "hold (2 and 2): a resumed trainer"
     )
     assert [(one["line"], one["step"]) for one in found["examples"]] == [(13, 3), (15, 4), (17, 5)]
 
