@@ -17,6 +17,8 @@ _LONG = 8  # tokens of a run without log-prob: more than an engine forgets at th
 def all_count(columns: Columns) -> Bools:
     """[rows] whether every token of the response counts."""
     mask = columns.lists["response_mask"]
+    if mask.values.all():
+        return np.ones(columns.rows, bool)
     counted: Bools = row_sums(mask.values, mask.offsets) == mask.lengths
     return counted
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from service.ingest.check import of_rows_with
 from service.ingest.columns import Columns, Ragged, Values, offsets_of, row_sums
 from service.ingest.findings.finding import on_tokens
+from service.ingest.findings.masks import all_count
 from service.ingest.flat import Bools, Floats, Ints
 from service.ingest.seen import keys_of
 
@@ -17,6 +19,7 @@ __all__ = ["Groups", "Responses"]
 
 _MOST = 1 << 20  # responses that are remembered, at 57 bytes each
 _ONE = 1e-6  # of the largest: by how much the advantages of a response may differ and still be one
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ over the golden ratio: spreads token ids over all bits
 _CHANCE = -30.0  # nats: a sample comes twice by chance as often as its probability says
 
 _RESPONSE = np.dtype(
@@ -104,18 +107,20 @@ def _hashes(column: Ragged) -> Ints:
     return np.array([hash(bytes(data[a:b])) for a, b in pairwise(places)], np.int64)
 
 
-def _contents(columns: Columns) -> Ints:
-    """[rows] 0 where the sampled tokens have no log-prob, or together a probability that allows for chance."""
-    column = columns.lists.get("rollout_logprobs")
-    contents = np.zeros(columns.rows, np.int64)
+def _contents(columns: Columns) -> Values:
+    """[rows] Σ bits(log-prob) · odd(token id) modulo 2⁶⁴, as good as any hash, since log-probs have bits enough.
+
+    0 where the sampled tokens have no log-prob, or together a probability that allows for chance.
+    """
+    column, response = columns.lists.get("rollout_logprobs"), columns.lists["response_token_ids"]
+    contents = np.zeros(columns.rows, np.uint64)
     if column is None:
         return contents
-    totals = np.zeros(len(column.values) + 1)
-    np.cumsum(column.values, out=totals[1:])
-    rare = np.diff(totals[column.offsets]) < _CHANCE
-    if rare.any():
-        pairs = zip(_hashes(columns.lists["response_token_ids"]).tolist(), _hashes(column).tolist(), strict=True)
-        contents[rare] = np.array([hash(pair) | 1 for pair in pairs], np.int64)[rare]
+    rows = np.flatnonzero(column.present)
+    starts = column.offsets[rows]
+    likely = np.add.reduceat(column.values, starts) >= _CHANCE
+    odd = of_rows_with(column, response, response.values) * _ODD | np.uint64(1)
+    contents[rows] = np.where(likely, 0, np.add.reduceat(column.values.view(np.uint64) * odd, starts))
     return contents
 
 
@@ -127,20 +132,18 @@ def _advantages(columns: Columns) -> Floats:
         return advantages
     values, known = found
     response, counted = columns.lists["response_token_ids"], columns.lists["response_mask"].values
-    relevant = known & counted
-    whole = row_sums(relevant, response.offsets)
-    rows = np.flatnonzero((whole > 0) & (whole == row_sums(counted, response.offsets)))
-    if not len(rows):
-        return advantages
-    kept = relevant & np.repeat(np.isin(np.arange(columns.rows), rows), response.lengths)
-    starts = offsets_of(whole[rows])[:-1]
-    low, high = (extreme.reduceat(values[kept], starts) for extreme in (np.minimum, np.maximum))
-    one = high - low <= _ONE * np.maximum(np.abs(low), np.abs(high))
-    advantages[rows[one]] = high[one]
+    rows, starts = np.arange(columns.rows), response.offsets[:-1]
+    if not (known.all() and counted.all()):
+        whole = row_sums(known & counted, response.offsets)
+        rows = np.flatnonzero((whole > 0) & (whole == row_sums(counted, response.offsets)))
+        kept = counted & np.repeat(np.isin(np.arange(columns.rows), rows), response.lengths)
+        values, starts = values[kept], offsets_of(whole[rows])[:-1]
+    if len(rows):
+        low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+        advantages[rows] = np.where(high - low <= _ONE * np.maximum(np.abs(low), np.abs(high)), high, np.nan)
     return advantages
 
 
 def _agentic(columns: Columns) -> Bools:
-    mask, turns = columns.lists["response_mask"], columns.lists.get("turn")
-    agentic: Bools = row_sums(mask.values, mask.offsets) < mask.lengths
+    turns, agentic = columns.lists.get("turn"), ~all_count(columns)
     return agentic if turns is None else agentic | (row_sums(turns.values > 0, turns.offsets) > 0)

@@ -26,7 +26,7 @@ _HEADER = re.compile(
     r"|<｜User｜>|<｜tool▁outputs?▁begin｜>"  # DeepSeek
     r"|\[TOOL_RESULTS\]|\[INST\])(?=\s*(?!<\|)\S)"  # Mistral
 )
-_OPENINGS = ("<|", "<｜", "<start_of_turn>", "[TOOL_RESULTS]", "[INST]")  # one of them begins every header
+_OPENINGS = {"<": ("<|", "<｜", "<start_of_turn>"), "[": ("[TOOL_RESULTS]", "[INST]")}  # one begins every header
 
 
 class RoleHeaders:
@@ -47,7 +47,8 @@ class RoleHeaders:
         self._seen.in_rows(columns, np.array(found, np.int64), "response_text")
 
     def _has_header(self, text: str) -> bool:
-        if not any(opening in text for opening in _OPENINGS):  # faster than the expression by far
+        found = (opening in text for letter, openings in _OPENINGS.items() if letter in text for opening in openings)
+        if not any(found):  # faster than the expression by far
             return False
         header = _HEADER.search(text)
         if header:
