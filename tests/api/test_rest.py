@@ -215,6 +215,29 @@ def test_an_exported_file_stands_alone(rest: Server, analysis: str, tmp_path: Pa
         assert "whole vocabulary" in comment
 
 
+def test_what_an_import_found(rest: Server) -> None:
+    """Warnings and notes in the job's result, and the same in the upload; the run's sampling is heard."""
+    sampling = {"top_p": 0.9, "logprobs_mode": None}
+    assert rest.api.post("/runs", json={"run": "cut", "sampling": sampling}).status_code == 201
+    result = rest.upload("cut", [{**one, "response_mask": None, "colour": "red"} for one in hand_made()])["result"]
+    assert [(one["code"], one["level"], one["count"]) for one in result["warnings"]] == [
+        ("no_response_mask", "warning", 2)
+    ]
+    assert [(one["code"], one["level"], one["count"]) for one in result["notes"]] == [
+        ("truncated_sampling", "note", 1),
+        ("unknown_fields", "note", 2),
+    ]
+    assert result["warnings"][0]["examples"] == [
+        {"line": line, "field": "response_mask", "step": step, "sample_id": f"a/{step}"}
+        for line, step in ((1, 3), (2, 4))
+    ]
+    upload = rest.api.get(f"/uploads/{result['upload']}").json()
+    assert {name: upload[name] for name in ("warnings", "notes")} == {
+        name: result[name] for name in ("warnings", "notes")
+    }
+    assert rest.api.delete("/runs/cut").status_code == 204
+
+
 def test_uploads_runs_and_metrics(rest: Server) -> None:
     import httpx
 

@@ -61,6 +61,17 @@ def test_from_a_file_to_a_database(dppo: Any, server: Server, checkpoints: Check
     assert re.search(r"mine\s+verl\s+1\s+12\s+\d+\s+2\s+1", dppo("runs").stdout)
 
 
+def test_what_an_import_found(dppo: Any, tmp_path: Path) -> None:
+    log = tmp_path / "odd.jsonl"
+    rows = [{**row, "response_mask": None, "colour": "red"} for row in records()]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = dppo("upload", "odd", str(log)).stderr
+    first = "warning: 12 records have no response_mask: every response token counts."
+    second = "note: Fields that the rollout record does not have were kept in meta: 'colour' (12). First in line 1."
+    assert 0 < said.index(first) < said.index(second)
+    assert "log the mask. First in lines 1, 2 and 3.\n" in said
+
+
 def test_errors_say_what_and_where(dppo: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     rows = records()

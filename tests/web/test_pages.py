@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -229,6 +230,20 @@ def test_a_run_in_each_state_says_what_comes_next(site: Site) -> None:
     assert "The file was refused; nothing of it was imported" in refused
     assert "line 1, step" in refused
     assert api.delete("/runs/bare").status_code == 204
+
+
+def test_a_run_says_what_its_uploads_held(site: Site) -> None:
+    """Warnings first, each under its own name, with where to look; the page and its live model alike."""
+    (upload,) = site.get(f"/runs/{hand.RUN}/live").json()["uploads"]
+    assert [one["message"][-16:] for one in upload["warnings"]] == ["First in line 1."]
+    assert upload["warnings"][0]["message"].startswith("old_logprobs equal rollout_logprobs within 1e-07 on 48")
+    notes = [one["message"] for one in upload["notes"]]
+    assert [one for one in notes if one.startswith("Fields that the rollout record does not have were kept in meta: ")]
+    shown = re.findall(
+        r"<li><b>(\w+):</b> <span data-text=\"message\">([^<]+)</span>", site.get(f"/runs/{hand.RUN}").text
+    )
+    assert [label for label, _ in shown] == ["Warning"] * len(upload["warnings"]) + ["Note"] * len(notes)
+    assert [unescape(text) for _, text in shown] == [one["message"] for one in upload["warnings"]] + notes
 
 
 @pytest.mark.parametrize("name", ["ratio_plane", "divergence_plane", "timeline_drift", "timeline_reward"])

@@ -11,7 +11,7 @@ import numpy as np
 from service.ingest.columns import Columns, Values
 from service.ingest.flat import Bools, Ints
 
-__all__ = ["Check", "Finding", "Level", "Sightings", "listed", "many", "on_tokens"]
+__all__ = ["Check", "Finding", "Level", "Sightings", "Witness", "listed", "many", "on_tokens"]
 
 Level = Literal["warning", "note"]
 _EXAMPLES = 3
@@ -79,14 +79,18 @@ class Finding:
         return asdict(self)
 
 
-class Check(Protocol):
-    """Looks for a family of faults. What it remembers of a file is bounded, however long the file is."""
+class Witness(Protocol):
+    """Remembers something of a file, bounded however long the file is."""
+
+    def findings(self) -> list[Finding]:
+        """What was seen in all of it."""
+
+
+class Check(Witness, Protocol):
+    """Looks for faults in the rows themselves."""
 
     def observe(self, columns: Columns) -> None:
         """Look at some rows; they are checked and settled (`rows.settle`)."""
-
-    def findings(self) -> list[Finding]:
-        """What was seen in all of them."""
 
 
 def on_tokens(columns: Columns, name: str) -> tuple[Values, Bools] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.ingest.columns import Columns
-from service.ingest.findings.finding import Check
+from service.ingest.findings.finding import Check, Witness
 from service.ingest.findings.groups import GroupChecks
 from service.ingest.findings.logprobs import CopiedLogprobs, ImpossibleLogprobs, ZeroLogprobs
 from service.ingest.findings.masks import NoMask, UnknownRuns, UnmaskedTurns
@@ -53,6 +53,7 @@ class Report:
 
     def result(self) -> dict[str, list[dict[str, Any]]]:
         """`warnings` and `notes`, each by code: code, level, message, count and a few examples."""
-        found = [one for source in (self.left_out, self.unknown, *self._checks) for one in source.findings()]
+        witnesses: list[Witness] = [self.left_out, self.unknown, *self._checks]
+        found = [one for witness in witnesses for one in witness.findings()]
         found.sort(key=lambda one: one.code)
         return {f"{level}s": [one.plain() for one in found if one.level == level] for level in ("warning", "note")}

@@ -79,8 +79,9 @@ class PromptInResponse:
         long_enough = (prompt.lengths >= _LEAST_PROMPT) & (response.lengths >= prompt.lengths)
         self._compared += int(np.count_nonzero(prompt.lengths >= _LEAST_PROMPT))
         same_start = prompt.values[prompt.offsets[:-1]] == response.values[response.offsets[:-1]]
-        rows = [row for row in np.flatnonzero(long_enough & same_start) if _begins_with_prompt(prompt, response, row)]
-        self._seen.in_rows(columns, np.array(rows, np.int64), "response_token_ids")
+        rows = np.flatnonzero(long_enough & same_start).tolist()
+        echoes = [row for row in rows if _begins_with_prompt(prompt, response, row)]
+        self._seen.in_rows(columns, np.array(echoes, np.int64), "response_token_ids")
 
     def findings(self) -> list[Finding]:
         if 2 * self._seen.count <= self._compared:
