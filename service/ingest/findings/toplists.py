@@ -59,7 +59,7 @@ class _Lists:
     logged: Floats  # rollout_logprobs of the sampled token
     own: Floats  # its log-prob in the list; NaN where the list does not have it, or has null
     absent: Bools  # whether the list does not hold it
-    first: Floats  # the first entry's log-prob
+    first: Floats  # the first entry's log-prob; NaN where it is null
     first_is_own: Bools  # whether the first entry is the sampled token
     least: Floats  # the smallest log-prob of the list
 
@@ -71,15 +71,14 @@ class _Lists:
         inner, known = logprobs.inner, logprobs.inner.known
         starts, lengths = inner.offsets[:-1], inner.lengths
         kept = of_rows_with(ids, response, logged[1]) & (lengths > 0)
-        if known is not None:
-            kept[kept] = known[starts[kept]]
         if not kept.any():
             return None
         sampled = of_rows_with(ids, response, response.values)
         hits = np.flatnonzero(ids.inner.values == np.repeat(sampled, lengths))
         at = np.searchsorted(inner.offsets, hits, side="right") - 1
         own, absent = np.full(len(lengths), np.nan), np.ones(len(lengths), bool)
-        own[at] = inner.values[hits] if known is None else np.where(known[hits], inner.values[hits], np.nan)
+        values = inner.values if known is None else np.where(known, inner.values, np.nan)
+        own[at] = values[hits]
         absent[at] = False
         least = np.empty(len(lengths))
         least[lengths > 0] = np.minimum.reduceat(inner.values, starts[lengths > 0])
@@ -88,7 +87,7 @@ class _Lists:
             logged=of_rows_with(ids, response, logged[0])[kept],
             own=own[kept],
             absent=absent[kept],
-            first=inner.values[starts[kept]],
+            first=values[starts[kept]],
             first_is_own=ids.inner.values[starts[kept]] == sampled[kept],
             least=least[kept],
         )
@@ -111,9 +110,11 @@ class SampledInLists:
         if lists is None:
             return
         difference = lists.logged - lists.own
-        listed = ~lists.absent & ~_near(lists.logged, lists.own) & ~np.isnan(lists.own)
+        has_own = ~np.isnan(lists.own)
+        listed = has_own & ~_near(lists.logged, lists.own)
         missing = lists.absent & (lists.logged > lists.least) & ~_near(lists.logged, lists.least)
-        other = ~lists.first_is_own & ~_near(lists.first, lists.own) & ~(np.isnan(lists.own) & ~lists.absent)
+        other = ~lists.first_is_own & ~np.isnan(lists.first) & (lists.absent | has_own)
+        other &= ~_near(lists.first, lists.own)
         self._compared += len(lists.tokens)
         self._listed += int(np.count_nonzero(listed))
         self._difference += float(difference[listed].sum())

@@ -33,12 +33,14 @@ def test_groups_of_other_sizes(importing: Importing) -> None:
 
 
 def test_the_usual_size_is_that_of_the_step(importing: Importing) -> None:
-    """4 a group in the first step, 2 in the second, and of two sizes alike the larger one is usual."""
+    """4 a group in the first step, 2 in the second; the most frequent one, and the larger of two."""
     records = healthy(1) + [one for one in healthy(2) if one["step"] == 1 and one["sample_id"][-1] in "01"]
     assert findings(importing, records) == {}
     records = [*group([0, 1], [-1, 1]), *group([0, 1, 0, 1], [-1, 1, -1, 1], 1)]
     assert note(importing, records, "uneven_groups")["message"].startswith("1 of 2 groups hold another number")
     assert note(importing, records, "uneven_groups")["examples"] == [{"line": 1, "field": "group_id", "step": 0}]
+    records = [*group([0, 1, 0, 1], [-1, 1, -1, 1]), *group([0, 1], [-1, 1], 1), *group([0, 1], [-1, 1], 2)]
+    assert ": 4 instead of 2. " in note(importing, records, "uneven_groups")["message"]
 
 
 def test_members_far_apart_are_one_group(importing: Importing) -> None:
@@ -136,7 +138,7 @@ def test_advantages_that_do_not(importing: Importing, advantages: list[float]) -
     [
         ([1, 1, 1, 1], [0.5] * 4),  # no reward varies
         ([1, 0, 0, None], [0.9] * 4),  # a reward is not known
-        ([1, 0, 0, 0], [0.9, 0.9, 0.9, [None] + [0.9] * 11]),  # nor an advantage
+        ([1, 0, 0, 0], [0.9, 0.9, 0.9, [None] + [0.0] * 11]),  # nor an advantage
         ([1, 0, 0, 0], [[0.9] * 11 + [0.8]] * 4),  # one for each token, as a critic gives
     ],
 )

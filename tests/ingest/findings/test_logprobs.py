@@ -91,11 +91,11 @@ def test_nearly_all_tokens_are_the_same(importing: Importing, different: int, wa
 
 
 def test_sure_tokens_are_alike_in_any_policy(importing: Importing) -> None:
-    """Half of the tokens have a probability above .999, where six digits leave the same number."""
-    records = healthy()
-    for one in records:
+    """Above .999, where six digits leave the same number: 238 of 240 responses, more than 99 % of the tokens."""
+    records = healthy(steps=20)
+    for one in records[2:]:
         for name in ("rollout_logprobs", "old_logprobs"):
-            one[name][::2] = [-0.000123] * 6
+            one[name] = [-0.000123] * TOKENS
     assert findings(importing, records) == {}
     few = [response(rollout_logprobs=[-1.0] * TOKENS, old_logprobs=[-1.0] * TOKENS)]
     assert findings(importing, few) == {}, "12 tokens are too few to say so"
