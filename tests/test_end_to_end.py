@@ -47,7 +47,9 @@ def scored(tmp_path_factory: pytest.TempPathFactory, base_checkpoint: Path) -> I
         for anchor in ("rollout", "old"):
             job = server.analyze("real", anchor=anchor, dtype="float32")
             assert job["state"] == "done", job
-            assert job["warnings"] == []
+            assert job["warnings"] == [], "a bfloat16 engine's mismatch alone raises no doubt"
+            (note,) = job["result"]["notes"]
+            assert "tokens of 4 responses: old_logprobs median |Δ log-prob|" in note
             analyses[anchor] = job["result"]["analysis"]
         yield server, analyses
 

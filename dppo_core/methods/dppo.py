@@ -46,6 +46,7 @@ def thresholds(delta: float, weight_cap: float | None, profile: str = "exact") -
 _SENSITIVITY = {"tv": (0.1, 0.15, 0.2), "kl": (0.05, 0.1, 0.15)}  # App. F.4
 _TV_ONLY: Variants = {
     "paper-scaling-lora": thresholds(0.15, 5.0),
+    "prime-rl": thresholds(0.2, None, "prime-rl"),  # the mask of `prime_rl`
     "zaya1": thresholds(0.1, None),  # of these two only δ is known here
     "tmax": thresholds(0.1, None),
 }

@@ -215,6 +215,8 @@ def analyze(
             job = client.wait(job, lambda at: update(at["progress"]["tokens_done"], at["progress"]["tokens_total"]))
         for warning in job["warnings"]:
             output.note(f"warning: {warning}")
+        for note in job["result"]["notes"]:
+            output.note(f"note: {note}")
         for skipped in job["result"]["skipped_steps"]:
             output.note(f"step {skipped['step']} was left out: {skipped['reason']}")
         analysis = job["result"]["analysis"]

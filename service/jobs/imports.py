@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.jobs.jobs import Job
+from service.jobs.masks import trainer_mask
 from service.process import Child, Message
 from service.schemas.findings import by_level
 from service.settings import Settings
@@ -41,6 +42,7 @@ class Importer:
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         incoming.unlink(missing_ok=True)
+        self._compare_masks(request["upload"], str(job.run))
         row = self._store.uploads.get(request["upload"])
         return {
             "upload": row["upload"],
@@ -59,6 +61,14 @@ class Importer:
         for path in self._store.layout.incoming.glob("*.body"):
             if str(path) not in wanted:
                 path.unlink()
+
+    def _compare_masks(self, upload: str, run: str) -> None:
+        """Keep with the upload how the trainer's own mask, if it has one, compares with ours."""
+        store = self._store
+        frameworks = store.uploads.get(upload)["format"], store.runs.get(run)["framework"]
+        found = trainer_mask(store.lens, store.uploads.pieces(upload), *frameworks)
+        if found:
+            store.uploads.replace_findings([upload], found)
 
     def _check(self, job: Job, incoming: Path, staging: Path) -> Message:
         settings, request = self._settings, job.request

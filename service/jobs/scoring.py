@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 
 from service.errors import Invalid, WorkerFailed
 from service.ids import content_id
+from service.jobs.audit import Audit, audited
 from service.jobs.executor import Executor
 from service.jobs.jobs import Cancelled, Job
 from service.jobs.shards import shards
 from service.process import ChildDied, Message
+from service.schemas.findings import Finding, as_warning, at_level
 from service.schemas.methods import THRESHOLDS
 from service.settings import Settings
 from service.store.catalog import Row
@@ -27,7 +29,6 @@ __all__ = ["Scorer"]
 SHARD_TOKENS = {"cpu": 2048, "cuda": 65536}  # so that progress and a crash cost little
 KEPT_BYTES = 1 << 30  # hidden rows of a shard whose two models do not fit together: it loads one of them
 MAX_DEATHS = 3
-FIT_RESPONSES = 4
 
 
 class Scorer:
@@ -71,21 +72,22 @@ class Scorer:
         total = sum(available[step["step"]]["counted_tokens"] for step in steps if step["step"] in available)
         done = total - sum(available[step["step"]]["counted_tokens"] for step in todo)
         job.progress(done, total)
-        self._warn(job, run)
+        if todo and analysis["source"] == "scored":
+            self._audit(job, run, todo[0], tasks[todo[0]["step"]])
+        notes = self._warn(job, run, steps)
         _warn_approximate(job, [available[step["step"]] for step in steps if step["step"] in available])
-        if todo and analysis["source"] == "scored" and not job.request.get("given_pair"):
-            self._check_fit(job, run, todo[0], tasks[todo[0]["step"]])
         for step in todo:
             done = self._score_step(job, step, tasks[step["step"]], done)
             store.lens.publish()
         if not store.analyses.measured(analysis["analysis"]):
             self._measure(job, analysis, steps)
-        store.analyses.set_warnings(analysis["analysis"], job.warnings)
+        store.analyses.set_findings(analysis["analysis"], [*map(as_warning, job.warnings), *notes])
         store.lens.publish()
         return {
             "analysis": analysis["analysis"],
             "steps": [step["step"] for step in steps],
             "skipped_steps": json.loads(analysis["skipped_steps"]),
+            "notes": [note["message"] for note in notes],
         }
 
     def _prepare(self, run: Row, step: Row, available: dict[int, Row]) -> Message:
@@ -159,7 +161,22 @@ class Scorer:
         except Invalid:
             return None  # tokens are then NULL, as documented
 
-    def _warn(self, job: Job, run: Row) -> None:
+    def _audit(self, job: Job, run: Row, step: Row, task: Message) -> None:
+        """Compare what the log says with the models on a few responses, before the minutes are spent."""
+        checkpoints = [] if job.request.get("given_pair") else self._store.checkpoints.of_run(run["run_id"])
+        beside = {row["step"]: row for row in checkpoints if abs(row["step"] - step["step"]) == 1}
+        Audit(self._store, run, step, self._store.checkpoints.get(step["old_checkpoint"])).run(
+            task, beside, self._verified, lambda task: self._insist(job, task, 0, "auditing", f"step {step['step']}")
+        )
+
+    def _warn(self, job: Job, run: Row, steps: list[Row]) -> list[Finding]:
+        """Warn of what the log may not be; what audits found, and not more where they know. Returns their notes."""
+        found = audited(self._store, run["run_id"], steps)
+        for finding in at_level("warning", found):
+            job.warn(finding["message"])
+        notes = at_level("note", found)
+        if any("rollout_logprobs" in note["decided"] for note in notes):
+            return notes
         if run["temperature"] != 1.0 and run["logprobs_mode"] is None:
             job.warn(
                 f"sampling.logprobs_mode was not given at temperature {run['temperature']:g}; the logged log-probs are "
@@ -170,24 +187,7 @@ class Scorer:
                 f"sampled with top_p {run['top_p']:g}, top_k {run['top_k']}: processed log-probs are those of a "
                 "renormalised nucleus, which shows as a mismatch against the full distribution"
             )
-
-    def _check_fit(self, job: Job, run: Row, step: Row, task: Message) -> None:
-        """Compare the log's old_logprobs with the checkpoints of s−1, s and s+1 on a few responses."""
-        sample_ids = _with_old_logprobs(task["pieces"])
-        registered = {row["step"]: row for row in self._store.checkpoints.of_run(run["run_id"])}
-        near = [registered[at] for at in (step["step"] - 1, step["step"], step["step"] + 1) if at in registered]
-        if not sample_ids or len(near) < 2 or step["step"] not in registered:
-            return
-        places = [self._verified(checkpoint) for checkpoint in near]
-        medians = self._call(job, {**task, "task": "fit", "checkpoints": places, "sample_ids": sample_ids})["medians"]
-        fits = {checkpoint["step"]: median for checkpoint, median in zip(near, medians, strict=True)}
-        best = min(fits, key=lambda at: fits[at])
-        if best != step["step"] and fits[best] < 0.5 * fits[step["step"]]:
-            job.warn(
-                f"step {step['step']}: the log's old_logprobs fit the checkpoint registered for step {best} better "
-                f"(median |Δ log-prob| {fits[best]:.2g} against {fits[step['step']]:.2g}); checkpoints name the policy "
-                "before their step: was `--after` meant?"
-            )
+        return notes
 
     def _score_step(self, job: Job, step: Row, task: Message, done: int) -> int:
         """Score the shards of one step that are missing, then make the step visible."""
@@ -287,11 +287,3 @@ def _warn_approximate(job: Job, steps: list[Row]) -> None:
             f"{marked} of {sum(step['rollouts'] for step in steps)} responses are approximate: token ids made from "
             "text need not be those that were sampled, and every number here that comes from them is approximate too"
         )
-
-
-def _with_old_logprobs(pieces: list[str]) -> list[str]:
-    """A few sample ids that carry the trainer's own old log-probs."""
-    table = pq.read_table(pieces[0], partitioning=None, columns=["sample_id", "old_logprobs"])
-    return [str(sample) for sample in table.filter(pc.is_valid(table["old_logprobs"]))["sample_id"].to_pylist()][
-        :FIT_RESPONSES
-    ]

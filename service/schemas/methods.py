@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from dppo_core.methods.catalog import METHODS, Thresholds
 
-__all__ = ["THRESHOLDS", "MethodOut", "all_methods"]
+__all__ = ["THRESHOLDS", "MethodOut", "Thresholds", "all_methods", "framework_thresholds"]
 
 THRESHOLDS = tuple(field.name for field in fields(Thresholds))
+
+MASKS: dict[str, dict[str, str]] = {
+    "ppo_rollout": {"eps_low": "eps_low", "eps_high": "eps_high", "dual_clip": "dual_clip"},
+    "dppo_binary_tv_rollout": {"delta_tv_low": "delta_low", "delta_tv_high": "delta_high"},
+    "dppo_binary_kl_rollout": {"delta_kl_low": "delta_low", "delta_kl_high": "delta_high"},
+}
+"""The masks that a sampled token's log-probs decide: which threshold is which parameter of the method."""
+FRAMEWORKS = {"verifiers": "prime-rl"}
+"""Whose trainer writes a format."""
 
 Parameter = float | int | str | None
 
@@ -38,3 +47,17 @@ class MethodOut(BaseModel):
 def all_methods() -> list[MethodOut]:
     """Every registered method, in the order of registration."""
     return [MethodOut.model_validate(method.document()) for method in METHODS.values()]
+
+
+def framework_thresholds(*names: str | None) -> tuple[str, Thresholds]:
+    """The thresholds that a framework gives PPO and binary DPPO from μ, and its name: the first of `names` that is
+    known, else the paper's. What it does not set is the paper's too."""
+    for name in names:
+        known = (name or "").lower().replace("_", "-")
+        known, given = FRAMEWORKS.get(known, known), dict[str, Any]()
+        for method, names_of in MASKS.items():
+            variant = METHODS[method].variants.get(known, {})
+            given |= {field: variant[parameter] for field, parameter in names_of.items() if parameter in variant}
+        if given:
+            return known, Thresholds(**given)
+    return "paper-stability", Thresholds()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from service.schemas.findings import by_level
+from service.schemas.findings import by_level, messages
 from service.schemas.methods import THRESHOLDS
 
 __all__ = ["AnalysisOut", "CheckpointOut", "JobOut", "Progress", "RunOut", "StepOut", "UploadOut"]
@@ -109,6 +109,7 @@ class AnalysisOut(BaseModel):
     dtype: str
     stale: bool
     warnings: list[str]
+    notes: list[str]
     skipped_steps: list[dict[str, Any]]
     n_steps: int
     n_finished: int
@@ -121,7 +122,8 @@ class AnalysisOut(BaseModel):
             **{
                 **row,
                 "thresholds": {name: row[name] for name in THRESHOLDS},
-                "warnings": json.loads(row["warnings"]),
+                "warnings": messages("warning", row["warnings"]),
+                "notes": messages("note", row["warnings"]),
                 "skipped_steps": json.loads(row["skipped_steps"]),
                 "steps": [StepOut(**step) for step in steps or []],
             }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import FieldError, Invalid
 from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
 
-__all__ = ["DIVERGENCES", "MethodsView", "ResponseView", "View", "plane_limits"]
+__all__ = ["DIVERGENCES", "MethodsView", "ResponseView", "TrainerView", "View", "plane_limits"]
 
 DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl")
 
@@ -89,6 +89,26 @@ class MethodsView(View):
     """The view of the registered methods: what their matrix shows."""
 
     measure: Literal["kappa", "agreement"] = "kappa"
+
+
+class TrainerView(View):
+    """The view of the trainer's own mask, evaluated where the trainer decided unless it says otherwise."""
+
+    evaluated_at: EvaluatedAt = "logged"
+
+    def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
+        """Those of every view, and the thresholds of both kinds of divergence."""
+        found = super().parameters(analysis)
+        kinds = {
+            kind: found
+            if self.divergence.endswith(kind)
+            else {f"delta_{side}": analysis[f"delta_{kind}_{side}"] for side in ("low", "high")}
+            for kind in ("tv", "kl")
+        }
+        return {
+            **found,
+            **{f"delta_{kind}_{side}": of[f"delta_{side}"] for kind, of in kinds.items() for side in ("low", "high")},
+        }
 
 
 def plane_limits(log_ratio: float, divergence: float, at: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

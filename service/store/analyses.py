@@ -10,6 +10,7 @@ import duckdb
 
 from service.errors import NotFound
 from service.layout import Layout, fsync_path
+from service.schemas.findings import Finding
 from service.schemas.measures import MEASURES
 from service.store.catalog import Catalog, Row, as_json, insert, run
 from service.store.lens import quoted
@@ -131,9 +132,9 @@ class Analyses:
         self._catalog.write(change)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def set_warnings(self, analysis: str, warnings: list[str]) -> None:
+    def set_findings(self, analysis: str, findings: list[Finding]) -> None:
         """Record what the user should know about an analysis that has just been (re)computed."""
-        self._catalog.execute("set_analysis_warnings", analysis=analysis, warnings=as_json(warnings))
+        self._catalog.execute("set_analysis_warnings", analysis=analysis, warnings=as_json(findings))
 
     def delete(self, analysis: str) -> None:
         """Remove an analysis, and the scorings that no other analysis uses."""

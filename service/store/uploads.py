@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from service.errors import NotFound
 from service.ids import content_id
 from service.layout import Layout, fsync_path
+from service.schemas.findings import Finding
 from service.store.catalog import Catalog, Row, as_json, insert, run
 from service.store.runs import now
 from service.store.trash import Trash
@@ -57,6 +59,14 @@ class Uploads:
         for step in steps.values():
             step["content"] = content_id("s", sorted(step.pop("contents")))
         return steps
+
+    def pieces(self, upload: str) -> list[str]:
+        """The visible pieces that came with an upload."""
+        return [
+            str(self._layout.step(row["run_id"], row["step"]) / piece)
+            for row in self._catalog.rows("upload_steps", run_id=None, upload=upload)
+            for piece in row["pieces"]
+        ]
 
     def pieces_by_step(self, run_id: str, besides: str) -> dict[int, list[str]]:
         """The visible pieces of each step that did not come with the upload `besides`."""
@@ -113,6 +123,22 @@ class Uploads:
 
         self._catalog.write(change)
         shutil.rmtree(staging, ignore_errors=True)
+
+    def replace_findings(self, uploads: list[str], findings: list[Finding]) -> None:
+        """Keep what a check found in these uploads, instead of what the same check (`source`) found in that `step`."""
+        checks = {(finding["source"], finding.get("step")) for finding in findings}
+
+        def change(cursor: Any) -> None:
+            for upload in uploads:
+                for row in run(cursor, "uploads", run_id=None, upload=upload):
+                    others = [
+                        finding
+                        for finding in json.loads(row["warnings"])
+                        if (finding.get("source"), finding.get("step")) not in checks
+                    ]
+                    run(cursor, "set_upload_warnings", upload=upload, warnings=as_json(others + findings))
+
+        self._catalog.write(change)
 
     def _drop_step(self, cursor: Any, run_id: str, step: int, keep: set[str]) -> None:
         for row in run(cursor, "upload_steps", run_id=run_id, upload=None):

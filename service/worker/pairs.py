@@ -18,7 +18,7 @@ from dppo_core.two_policy import TwoPolicyScorer, TwoPolicyStats, rows_of
 from service.worker.batches import Batch, Response, batches, packed
 from service.worker.policies import Checkpoint, Head, Policy, PolicyPool
 
-__all__ = ["BATCH_TOKENS", "Scored", "lay_out", "score_pair", "score_responses"]
+__all__ = ["BATCH_TOKENS", "Places", "Scored", "lay_out", "score_pair", "score_responses"]
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # on a CPU any size from 500 to 4,000 tokens is as fast
 WORTH_PACKING = 0.1  # share of tokens that shared prompts save, from which a GPU packs
@@ -63,7 +63,7 @@ class _Pair:
     in_turn: bool = False  # half of the progress was told while the first policy ran
 
 
-class _Places:
+class Places:
     """Where each response's counted tokens stand among all counted tokens of a list."""
 
     def __init__(self, items: list[Response]) -> None:
@@ -93,7 +93,7 @@ def score_responses(
 ) -> TwoPolicyStats:
     """Statistics of every counted token of `items` (their `row` = place in the list), in list and position order."""
     plan = lay_out(items, [old, new], share_prompts=share_prompts, batch_tokens=batch_tokens)
-    return _scored(_Pair(plan, _side(old, plan), _side(new, plan), [], [], scorer, old.device), _Places(items)).stats
+    return _scored(_Pair(plan, _side(old, plan), _side(new, plan), [], [], scorer, old.device), Places(items)).stats
 
 
 def score_pair(
@@ -118,7 +118,7 @@ def score_pair(
         pair = _together(pool, old, new, items, scorer_for)
     else:
         pair = _in_turn(pool, old, new, items, scorer_for, report)
-    return _scored(pair, _Places(items), support, report)
+    return _scored(pair, Places(items), support, report)
 
 
 def lay_out(
@@ -219,7 +219,7 @@ def _another_layout(items: list[Response], plan: list[Batch]) -> list[Batch]:
 
 
 def _scored(
-    pair: _Pair, places: _Places, support: Support | None = None, report: Callable[[int], None] = lambda _: None
+    pair: _Pair, places: Places, support: Support | None = None, report: Callable[[int], None] = lambda _: None
 ) -> Scored:
     """The one pass over both policies' logits, batch by batch, then OLD's second rows against its first."""
 

@@ -17,10 +17,11 @@ from dppo_core.two_policy import TwoPolicyScorer
 from service.errors import Invalid
 from service.layout import fsync_path
 from service.process import Emit, Message
+from service.worker.audit import audit
 from service.worker.batches import responses
 from service.worker.measure import measure
 from service.worker.memory import row_bytes
-from service.worker.pairs import BATCH_TOKENS, Scored, score_pair, score_responses
+from service.worker.pairs import BATCH_TOKENS, Scored, score_pair
 from service.worker.pieces import pieces_of
 from service.worker.policies import Checkpoint, PolicyPool, pick_device
 from service.worker.rows import Logged, read_logged, segment_rows
@@ -151,27 +152,15 @@ def _score(task: Message, table: pa.Table, logged: Logged, emit: Emit) -> Scored
     )
 
 
-def fit(task: Message, emit: Emit) -> Message:
-    """Median |log π(a) − old_logprobs| of a few responses under each of `task["checkpoints"]`.
-
-    Tells whether the log's own old policy is the checkpoint it is about to be scored with.
-    """
-    table = read_rollouts(task["pieces"], task["sample_ids"])
-    logged = read_logged(table)
-    items = responses(table)
-    medians = []
-    for checkpoint in task["checkpoints"]:
-        (policy,) = _pool(task).get([Checkpoint(**checkpoint)])
-        scored = score_responses(policy, policy, items, _scorer(task, policy.vocab_size, policy.vocab_size))
-        medians.append(float((scored.logp_old - logged.old).abs().nanmedian()))
-        emit({"event": "fit"})
-    return {"medians": medians}
+def audit_shard(task: Message, emit: Emit) -> Message:
+    """How the logged log-probs of `task["sample_ids"]` fit OLD and the checkpoints beside it (`audit`)."""
+    return audit(_pool(task), task, read_rollouts(task["pieces"], task["sample_ids"]), emit)
 
 
 TASKS: dict[str, Callable[[Message, Emit], Message]] = {
     "describe": describe,
     "score": score_shard,
-    "fit": fit,
+    "audit": audit_shard,
     "room": room,
     "measure": measure,
 }

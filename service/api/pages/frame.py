@@ -12,6 +12,7 @@ from service.api.pages.options import options, reasons
 from service.api.pages.progress import job_row
 from service.api.state import Services
 from service.api.views import FIGURES
+from service.schemas.findings import messages
 from service.schemas.view import View
 from service.store.lens import Lens
 from web import words
@@ -111,7 +112,7 @@ def _about(row: Row, steps: list[Row], view: View, at: Row, known: dict[str, int
     spans = {step["span"] for step in of_view}
     skipped = json.loads(row["skipped_steps"])
     spanning = sorted(step["step"] for step in of_view if (step["span"] or 1) != 1)
-    warnings = json.loads(row["warnings"])
+    warnings, notes = (messages(level, row["warnings"]) for level in ("warning", "note"))
     return {
         "analysis": row["analysis"],
         "short": short(row["analysis"]),
@@ -128,6 +129,7 @@ def _about(row: Row, steps: list[Row], view: View, at: Row, known: dict[str, int
         "stale": row["stale"],
         "warnings": [{"message": message} for message in warnings],
         "has_warnings": bool(warnings),
+        "notes": [{"message": message} for message in notes],
         "has_skipped": bool(skipped),
         "skipped": [{"message": f"step {entry['step']}: {entry['reason']}"} for entry in skipped],
         "method": f"{words.DIVERGENCES[at['divergence']]}, δ_low {plain(at['delta_low'])}, "

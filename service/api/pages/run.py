@@ -13,7 +13,7 @@ from service.api.pages.html import live, moment, page, short, url
 from service.api.pages.progress import job_row, shown_jobs
 from service.api.state import Services, ServicesDep
 from service.errors import NotFound
-from service.schemas.findings import by_level, sentence
+from service.schemas.findings import by_level, messages, sentence
 from web import words
 from web.numbers import count, number, plain, size
 
@@ -163,7 +163,8 @@ def _analysis(row: Row, run: str, chosen: str | None) -> Row:
         "finished": f"{row['n_finished']} / {row['n_steps']}",
         "stale": row["stale"],
         "created": moment(row["created_at"])["text"],
-        "warnings": [{"message": message} for message in json.loads(row["warnings"])],
+        "warnings": [{"message": message} for message in messages("warning", row["warnings"])],
+        "notes": [{"message": message} for message in messages("note", row["warnings"])],
         "skipped": [{"message": f"step {entry['step']}: {entry['reason']}"} for entry in skipped],
     }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from service.api.views import disagreement, measured, methods, overview, response
+from service.api.views import disagreement, measured, methods, overview, response, trainer
 from service.api.views.registry import Figure, Table
 
 __all__ = ["FIGURES", "RUN_FIGURES", "TABLES"]
 
 TABLES: dict[str, Table] = {}
 FIGURES: dict[str, Figure] = {}
-for module in (disagreement, overview, response, methods, measured):
+for module in (disagreement, overview, response, methods, measured, trainer):
     assert not TABLES.keys() & module.TABLES.keys()
     TABLES |= module.TABLES
 for module in (disagreement, overview, response, methods):

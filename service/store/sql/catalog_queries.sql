@@ -38,6 +38,9 @@ LEFT JOIN (SELECT upload, list(step ORDER BY step) AS steps, true AS visible FRO
 WHERE ($run_id IS NULL OR u.run_id = $run_id) AND ($upload IS NULL OR u.upload = $upload)
 ORDER BY u.created_at, u.upload;
 
+-- name: set_upload_warnings
+UPDATE uploads SET warnings = $warnings WHERE upload = $upload;
+
 -- name: upload_steps
 SELECT * FROM upload_steps WHERE ($run_id IS NULL OR run_id = $run_id) AND ($upload IS NULL OR upload = $upload)
 ORDER BY step, upload;
