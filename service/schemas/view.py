@@ -98,17 +98,9 @@ class TrainerView(View):
 
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
         """Those of every view, and the thresholds of both kinds of divergence."""
-        found = super().parameters(analysis)
-        kinds = {
-            kind: found
-            if self.divergence.endswith(kind)
-            else {f"delta_{side}": analysis[f"delta_{kind}_{side}"] for side in ("low", "high")}
-            for kind in ("tv", "kl")
-        }
-        return {
-            **found,
-            **{f"delta_{kind}_{side}": of[f"delta_{side}"] for kind, of in kinds.items() for side in ("low", "high")},
-        }
+        found, kind = super().parameters(analysis), self.divergence.rpartition("_")[2]
+        own = {f"delta_{of}_{side}": analysis[f"delta_{of}_{side}"] for of in ("tv", "kl") for side in ("low", "high")}
+        return {**found, **own, **{f"delta_{kind}_{side}": found[f"delta_{side}"] for side in ("low", "high")}}
 
 
 def plane_limits(log_ratio: float, divergence: float, at: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
