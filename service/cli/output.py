@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import httpx
@@ -39,7 +41,7 @@ class Output:
     def result(self, value: Any, text: str | Table | None = None) -> None:
         """The command's result: `value` with --json, else `text`."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, default=str) + "\n")
+            sys.stdout.write(json.dumps(_plain_data(value), default=str, allow_nan=False) + "\n")
         elif text is not None:
             self._out.print(text)
 
@@ -53,6 +55,17 @@ class Output:
         with Progress(*columns, console=self._err, transient=True) as bar:
             task = bar.add_task(label, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def _plain_data(value: Any) -> Any:
+    """As JSON has it: NaN and infinity are null, and the decimals of SQL's sums are numbers."""
+    if isinstance(value, dict):
+        return {name: _plain_data(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain_data(item) for item in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(label: str, note: Callable[[str], None]) -> Callable[[int, int | None], None]:
