@@ -43,7 +43,8 @@ def make_server(settings: Settings, on_ready: Callable[[str], object]) -> Announ
     check_bind(settings)
     listener = _listen(settings.host, settings.port)
     try:
-        app = create_app(open_services(settings))
+        taken = settings.model_copy(update={"port": listener.getsockname()[1]})  # what others are told
+        app = create_app(open_services(taken))
     except BaseException:
         listener.close()
         raise

@@ -66,6 +66,16 @@ class Client:
 
         return LocalClient(Path(data_dir))
 
+    @staticmethod
+    def serve(data_dir: Path | str) -> Client:
+        """Start a service on a data directory, on a free port; it ends with `close`, at the latest with this process.
+
+        Needs dppo-lens[server]. Raises RuntimeError where it does not start: another service has the directory.
+        """
+        from service.client.serving import ServingClient
+
+        return ServingClient(Path(data_dir))
+
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         response = self._http.request(method, path, **options)
         _raise_for(response)

@@ -124,6 +124,22 @@ def test_the_service_of_a_data_directory(analysed: tuple[Server, str]) -> None:
             lock.write_text(kept)
 
 
+def test_a_service_of_a_script_s_own(tmp_path: Path) -> None:
+    with Client.serve(tmp_path / "data") as client:
+        client.create_run("mine")
+        with Client.local(tmp_path / "data") as local:
+            found = local.service()
+            assert found is not None
+            assert found.url == client.url
+            assert [row["run"] for row in found.runs()] == ["mine"]
+            found.close()
+            with pytest.raises(RuntimeError, match=r"in use by another `dppo serve` \(PID"):
+                Client.serve(tmp_path / "data")
+    with Client.local(tmp_path / "data") as local:
+        assert local.service() is None
+        assert [row["run"] for row in local.runs()] == ["mine"]
+
+
 def test_sql_to_a_file(analysed: tuple[Server, str], tmp_path: Path) -> None:
     server, analysis = analysed
     statement = f"SELECT token_id, log_ratio FROM tokens WHERE analysis = '{analysis}' ORDER BY sample_id, position"

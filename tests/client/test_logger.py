@@ -258,7 +258,8 @@ def test_processes_share_a_spool_and_one_sends(server: Server, tmp_path: Path) -
 
 def test_importing_loads_nothing_heavy() -> None:
     heavy = ("torch", "duckdb", "numpy", "pyarrow", "pandas", "transformers", "trl", "plotly", "pydantic", "msgspec")
-    code = f"import sys, service.client, service.client.hooks.trl; print([n for n in {heavy} if n in sys.modules])"
+    ours = "service.client, service.client.hooks.trl, service.client.hooks.verl"
+    code = f"import sys, {ours}; print([name for name in {heavy} if name in sys.modules])"
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", code], env=env, check=True, stdout=subprocess.PIPE, text=True)
     assert done.stdout.strip() == "[]"
