@@ -45,7 +45,7 @@ def symbols(anchor: str, evaluated_at: str) -> tuple[str, str]:
     )
 
 
-def pair_sentence(anchor: str, evaluated_at: str, span: int | None) -> str:
+def pair_sentence(anchor: str, evaluated_at: str, span: int | None, source: str = "scored") -> str:
     """Names both policies of the pair. `span`: steps between OLD and NEW; None where it is not one number."""
     policy = {
         "start": "π = OLD, the policy at the start of the step",
@@ -54,6 +54,8 @@ def pair_sentence(anchor: str, evaluated_at: str, span: int | None) -> str:
     }[evaluated_at]
     if evaluated_at == "end" and span is not None and span != 1:
         policy = f"π = NEW, the policy {span} steps after OLD (this pair spans more than its step)"
+    if evaluated_at == "start" and source == "logged":
+        policy = "π = π_old, the trainer’s own policy at the start of the step as it logged it"
     base = "μ, the rollout policy"
     if anchor == "old":
         base = "OLD, the policy at the start of the step, recomputed"

@@ -16,6 +16,7 @@ from service.api.jobs import job_out
 from service.api.state import Services, ServicesDep
 from service.errors import DiskFull, Invalid, TooLarge, UnsupportedMedia
 from service.ids import content_id, new_id
+from service.ingest.adapters import choose
 from service.layout import fsync_path
 from service.schemas.requests import CreateCheckpoint, CreateRun
 from service.schemas.responses import CheckpointOut, JobOut, RunOut, UploadOut
@@ -72,7 +73,7 @@ async def put_rollouts(
     request: Request,
     services: ServicesDep,
     response: Response,
-    format: Literal["auto", "native"] = "auto",  # noqa: A002 the contract's name
+    format: Annotated[str, Query(max_length=100)] = "auto",  # noqa: A002 the contract's name
     step: Annotated[int | None, Query(ge=0, lt=2**32)] = None,
     filename: Annotated[str | None, Query(max_length=500)] = None,
     replace: Literal["step"] | None = None,
@@ -82,6 +83,7 @@ async def put_rollouts(
     kind = request.headers.get("content-type", "application/octet-stream").split(";")[0].strip().lower()
     if kind not in BODY_TYPES:
         raise UnsupportedMedia(f"content type {kind!r}; send one of {', '.join(sorted(BODY_TYPES))}")
+    choose(format, frozenset())  # a format that does not exist is refused before the body is read
     job_id = new_id("j")
     path = services.store.layout.incoming / f"{job_id}.body"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,6 @@ import typer
 from rich.table import Table
 
 from service.cli.output import Output, fail, session
-from service.cli.sql import SUFFIXES, write_table
 from service.schemas.findings import sentence
 
 __all__ = ["app", "main"]
@@ -60,8 +60,12 @@ def demo(
 def upload(
     run: Annotated[str, typer.Argument(help="Run name; created if there is none.")],
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Rollout files.")],
-    format: Annotated[str, typer.Option(help="auto or native.")] = "auto",  # noqa: A002
-    step: Annotated[int | None, typer.Option(help="Step of records that do not say theirs.")] = None,
+    format: Annotated[  # noqa: A002
+        str, typer.Option(help="auto: by content; or native, nemo-rl, prime-rl, verl, trl, …")
+    ] = "auto",
+    step: Annotated[
+        int | None, typer.Option(help="Step of records that do not say theirs [default: N of train_data_stepN.jsonl].")
+    ] = None,
     replace: Annotated[Literal["step"] | None, typer.Option(help="Replace the steps that the file holds.")] = None,
     temperature: Annotated[float | None, typer.Option(help="New run: sampling temperature [default: 1].")] = None,
     top_p: Annotated[float | None, typer.Option(help="New run: nucleus mass.")] = None,
@@ -89,7 +93,8 @@ def upload(
         results = []
         for file in files:
             with output.progress(f"sending {file.name}") as update:
-                job = client.upload(run, file, update, format=format, step=step, replace=replace)
+                of_file = _step_in_name(file) if step is None else step
+                job = client.upload(run, file, update, format=format, step=of_file, replace=replace)
             with output.progress(f"checking {file.name}") as update:
                 done = client.wait(
                     job,
@@ -103,6 +108,12 @@ def upload(
                 for finding in done["result"][f"{level}s"]:
                     output.note(f"{level}: {sentence(finding)}")
         output.result(results)
+
+
+def _step_in_name(file: Path) -> int | None:
+    """NeMo-RL's files say their step in the name alone."""
+    found = re.match(r"train_data_step(\d+)\.", file.name)
+    return int(found[1]) if found else None
 
 
 @app.command()
@@ -169,8 +180,9 @@ def analyze(
         Literal["start", "end", "logged"] | None, typer.Option(help="Policy that is measured.")
     ] = None,
     source: Annotated[
-        Literal["scored", "logged"], typer.Option(help="logged: the log carries both policies.")
-    ] = "scored",
+        Literal["scored", "logged"] | None,
+        typer.Option(help="scored by our models, or logged: as the trainer did [default: logged without checkpoints]."),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="K of the top-K divergences.")] = 20,
     topk_mode: Annotated[Literal["paper", "slots"], typer.Option(help="K or K+1 tokens, or exactly K.")] = "paper",
     dtype: Annotated[Literal["float32", "bfloat16"] | None, typer.Option(help="Backbone; logits stay float32.")] = None,
@@ -184,7 +196,10 @@ def analyze(
     server: Server = HERE,
     as_json: Json = False,
 ) -> None:
-    """Score a run's rollouts under the old and the new checkpoint and compute every mask."""
+    """Score a run's rollouts under the old and the new checkpoint and compute every mask.
+
+    Without checkpoints the log's own log-probs are analysed: rollout → the trainer's π, or its π_old (NeMo-RL).
+    """
     output = Output(as_json)
     thresholds = {
         "eps_low": eps_low,
@@ -207,6 +222,9 @@ def analyze(
         "thresholds": {name: value for name, value in thresholds.items() if value is not None},
     }
     with session(output, server) as client:
+        if source is None and not client.checkpoints(run):
+            body["source"] = "logged"
+            output.note("no checkpoint is registered: analysing the log-probs as the trainer logged them")
         job = client.analyze(run, **{name: value for name, value in body.items() if value is not None})
         if not wait:
             output.result(job, f"job {job['id']}: {client.url}/runs/{run}")
@@ -267,29 +285,13 @@ def sql(
     server: Server = HERE,
     as_json: Json = False,
 ) -> None:
-    """Run one SELECT and print it, or write it to a file.
+    """Run one SELECT and print up to 200 rows; --json prints all, --output writes all.
 
     Filter `tokens` by analysis: SELECT * FROM tokens WHERE analysis = '…' LIMIT 10.
     """
-    output = Output(as_json)
-    if to is not None and to.suffix not in SUFFIXES:
-        fail(output, f"--output ends in {', '.join(SUFFIXES)}, {to.name} does not")
-    with session(output, server) as client:
-        result = client.sql(statement)
-        if to is not None:
-            try:
-                write_table(result, to)
-            except (OSError, ValueError) as error:
-                fail(output, str(error))
-            written = {"file": str(to), "rows": result.num_rows, "bytes": to.stat().st_size}
-            output.result(written, f"{to}: {result.num_rows:,} rows, {written['bytes']:,} bytes")
-            return
-        table = Table(*result.column_names, box=None, pad_edge=False)
-        for row in result.slice(0, 200).to_pylist():
-            table.add_row(*("NULL" if value is None else str(value) for value in row.values()))
-        output.result(result.to_pylist(), table)
-        if result.num_rows > 200 and not as_json:
-            output.note(f"… {result.num_rows:,} rows; the first 200 are shown (--json prints all)")
+    from service.cli.sql import sql_command
+
+    sql_command(Output(as_json), statement, to, server)
 
 
 @app.command()

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 
 from service.errors import FieldError, Invalid
 from service.ids import content_id
-from service.schemas.requests import CreateAnalysis
+from service.schemas.requests import CreateAnalysis, EvaluatedAt
 from service.store.catalog import Row, as_json
 from service.store.runs import now
 from service.store.store import Store
 
 __all__ = ["CODE_VERSION", "Plan", "plan"]
 
-CODE_VERSION = 2  # part of every scoring's id; raise it when the numbers of a segment would change
+CODE_VERSION = 3  # part of every scoring's id; raise it when the numbers of a segment would change
 
 
 Pair = tuple[Row | None, Row | None]
@@ -48,7 +48,7 @@ def plan(store: Store, run: Row, request: CreateAnalysis, default_dtype: str) ->
         pairs, skipped = _pairs(store, run, request, wanted)
     columns = _logged_columns(available, list(pairs))
     anchored = not (run["logprobs_mode"] == "raw" and run["temperature"] != 1.0)
-    evaluated_at = request.evaluated_at or ("logged" if request.source == "logged" else "end")
+    evaluated_at = request.evaluated_at or _point(request, columns)
     anchor = request.anchor or ("rollout" if "rollout_logprobs" in columns and anchored else "old")
     _check_inputs(request, anchor, evaluated_at, columns, anchored=anchored)
 
@@ -148,6 +148,13 @@ def _logged_columns(available: dict[int, Row], steps: list[int]) -> set[str]:
     return found
 
 
+def _point(request: CreateAnalysis, columns: set[str]) -> EvaluatedAt:
+    """The step's end; of the log alone, the trainer's π, or its π_old where it logged no other (NeMo-RL)."""
+    if request.source == "scored":
+        return "end"
+    return "start" if "old_logprobs" in columns and "new_logprobs" not in columns else "logged"
+
+
 def _check_inputs(
     request: CreateAnalysis, anchor: str, evaluated_at: str, columns: set[str], *, anchored: bool
 ) -> None:
@@ -157,12 +164,17 @@ def _check_inputs(
         raise _invalid(
             "anchor", "raw log-probs at a temperature other than 1 are not the distribution that sampled: anchor old"
         )
-    if request.source == "logged" and evaluated_at != "logged":
-        raise _invalid("evaluated_at", "without scoring, the only policies are the logged ones: evaluated_at logged")
-    if evaluated_at == "logged":
-        needed = {"new_logprobs"} | ({"old_logprobs"} if anchor == "old" else set())
-        if needed - columns:
-            raise _invalid("evaluated_at", f"the log has no {' and no '.join(sorted(needed - columns))}")
+    alone = request.source == "logged"  # no model, only what the log says
+    if alone and evaluated_at == "end":
+        raise _invalid("evaluated_at", "without scoring, the only policies are the logged ones: logged, or start")
+    needed = {"new_logprobs", f"{anchor}_logprobs"} if evaluated_at == "logged" else set[str]()
+    if alone and evaluated_at == "start":
+        needed = {"rollout_logprobs", "old_logprobs"}
+    if missing := sorted(needed - columns):
+        way_out = "; register checkpoints to score it (`dppo checkpoint RUN --step N PATH`)" if alone else ""
+        raise _invalid("evaluated_at", f"the log has no {' and no '.join(missing)}{way_out}")
+    if alone and evaluated_at == "start" and anchor == "old":
+        raise _invalid("anchor", "at the start π is π_old itself: without scoring, start is measured from rollout")
 
 
 def _invalid(field: str, message: str) -> Invalid:

@@ -4,6 +4,7 @@
 Five pairs of policies are known to a segment; a divergence and its direction always come from one of them:
 
     rollout_old      μ → OLD      the mismatch; what a mask anchored on the rollout sees at the step's start
+                                  (nothing scored: μ → the trainer's own old_logprobs, binary only)
     rollout_new      μ → NEW      … at the step's end
     rollout_logged   μ → the trainer's own new_logprobs (binary only)
     old_new          OLD → NEW    everything, exact too

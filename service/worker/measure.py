@@ -84,7 +84,10 @@ def tokens_of(segment: pa.Table, evaluated_at: str) -> TokenArrays:
 
     samples, groups = (_codes(segment[name]) for name in ("sample_id", "group_id"))
     first = np.flatnonzero(np.diff(samples, prepend=-1))
-    old, new = (column(name) for name in _POLICIES[evaluated_at])
+    policies = _POLICIES[evaluated_at]
+    if evaluated_at == "start" and segment["logp_old"].null_count == segment.num_rows:  # nothing was scored
+        policies = ("logp_old_logged", "logp_old_logged")
+    old, new = (column(name) for name in policies)
     statistics: dict[str, Tensor] = {}
     for anchor in ("rollout", "old"):
         pair = _PAIR_OF.get((evaluated_at, anchor))

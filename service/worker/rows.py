@@ -144,7 +144,8 @@ def segment_rows(
         "logp_old_logged": logged.old,
         "logp_new_logged": logged.new,
     }
-    columns |= _binary("rollout_old", rollout, old, stats.log1mp_old if stats else None)
+    # without models the trainer's own π_old stands for OLD, and the mismatch is its own too
+    columns |= _binary("rollout_old", rollout, old if stats else logged.old, stats.log1mp_old if stats else None)
     columns |= _binary("rollout_new", rollout, new, stats.log1mp_new if stats else None)
     columns |= _binary("rollout_logged", rollout, logged.new, None)
     columns |= _binary("logged_logged", logged.old, logged.new, None)

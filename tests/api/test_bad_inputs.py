@@ -82,6 +82,7 @@ REFUSED_FILES = {
         "-1|negative",
     ),
     "a line over the limit": (edited(prompt_text="x" * 30_000), 413, 2, None, "20,?000|line"),
+    "a gzip bomb": (gzip.compress((b" " * 1023 + b"\n") * 1024) * 66, 413, None, None, "expands"),
     "a near-miss field name": (edited(rollout_logprob=[0.0]), 422, 2, "rollout_logprob", "rollout_logprobs"),
     "a missing field": (edited(group_id=...), 422, 2, "group_id", "missing|required"),
     "not JSON": (lines(records(step=7)[0]) + b"{oops\n", 422, 2, None, "JSON"),
@@ -125,6 +126,13 @@ def test_wrong_content_type(unchanged: Server) -> None:
     assert "text/html" in refused(response, 415)["detail"]
     response = unchanged.api.post("/runs", content=b'{"run": "x"}', headers={"content-type": "text/plain"})
     assert "application/json" in refused(response, 415)["detail"]
+
+
+def test_unknown_format(unchanged: Server) -> None:
+    response = unchanged.api.put(
+        "/runs/good/rollouts", content=b"{}", params={"format": "nemo"}, headers={"content-type": "application/json"}
+    )
+    assert "nemo-rl" in refused(response, 422)["detail"]
 
 
 def test_unknown_run(unchanged: Server) -> None:
@@ -200,6 +208,7 @@ def test_a_bad_run_is_refused(unchanged: Server, body: dict[str, Any], field: st
         ({"evaluated_at": "logged"}, "steps"),
         ({"old": "c1"}, "new"),
         ({"source": "logged", "evaluated_at": "end"}, "evaluated_at"),
+        ({"source": "logged", "evaluated_at": "start"}, "evaluated_at"),
     ],
 )
 def test_a_bad_analysis_is_refused(unchanged: Server, body: dict[str, Any], field: str) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
 from tests.conftest import Checkpoints
+from tests.ingest.adapters.test_nemo_rl import logged as nemo_rl
+from tests.ingest.adapters.test_prime_rl import exported as prime_rl
 from tests.live import Server
 from tests.tiny import records
 
@@ -70,6 +73,27 @@ def test_what_an_import_found(dppo: Any, tmp_path: Path) -> None:
     second = "note: Fields that the rollout record does not have were kept in meta: 'colour' (12). First in line 1."
     assert 0 < said.index(first) < said.index(second)
     assert "log the mask. First in lines 1, 2 and 3.\n" in said
+
+
+@pytest.mark.parametrize("trainer", ["nemo-rl", "prime-rl"])
+def test_a_trainer_s_file_in_two_commands(dppo: Any, server: Server, tmp_path: Path, trainer: str) -> None:
+    """No format, no step, no checkpoint: the file says it all, and the log-probs are those of the log."""
+    if trainer == "nemo-rl":
+        file, rows, step, point, ratio = "train_data_step12.jsonl", nemo_rl(), 12, "start", -0.11 - -0.1
+    else:
+        file, rows, step, point, ratio = "rank_0.jsonl", [prime_rl()], 3, "logged", -1.1 - -1.0
+    (tmp_path / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert f"{len(rows)} rollouts" in dppo("upload", "theirs", str(tmp_path / file)).stdout
+    said = dppo("analyze", "theirs", "--wait")
+    assert "as the trainer logged them" in said.stderr
+    (address,) = re.findall(rf"{server.url}/analyses/(\w+)", said.stdout)
+    assert httpx.get(f"{server.url}/analyses/{address}").status_code == 200
+    plane = server.api.get(f"/analyses/{address}/figures/ratio_plane").json()
+    assert plane["data"]
+    assert server.api.get(f"/analyses/{address}").json()["evaluated_at"] == point
+    statement = f"SELECT step, log_ratio FROM tokens WHERE analysis = '{address}' ORDER BY sample_id, position LIMIT 1"
+    (token,) = json.loads(dppo("sql", statement, "--json").stdout)
+    assert (token["step"], token["log_ratio"]) == (step, pytest.approx(ratio, abs=1e-6))
 
 
 def test_errors_say_what_and_where(dppo: Any, tmp_path: Path) -> None:

@@ -247,6 +247,43 @@ def test_logged_analysis_needs_no_model(server: Server) -> None:
     assert (row["source"], row["evaluated_at"], row["anchor"]) == ("logged", "logged", "rollout")
 
 
+def test_a_log_with_mu_and_old_alone_is_analysed_at_the_start(server: Server) -> None:
+    rows = records(groups=1, samples=2)
+    for row in rows:  # as NeMo-RL logs: what sampled, and the trainer's own before the update
+        row["rollout_logprobs"] = [math.log(0.8)] * len(row["response_token_ids"])
+        row["old_logprobs"] = [math.log(0.6)] * len(row["response_token_ids"])
+        row["advantage"] = -1.0
+    rows[0]["old_logprobs"][1] = None
+    create(server, "r", rows)
+    job = server.analyze("r", source="logged")
+    assert job["state"] == "done", job
+    analysis = job["result"]["analysis"]
+    row = server.api.get(f"/analyses/{analysis}").json()
+    assert (row["source"], row["evaluated_at"], row["anchor"]) == ("logged", "start", "rollout")
+    tokens = tokens_of(server, analysis)
+    unknown = [token for token in tokens if token["logp_old_logged"] is None]
+    assert [(token["position"], token["log_ratio"], token["keep_ppo"]) for token in unknown] == [(1, None, None)]
+    for token in (token for token in tokens if token not in unknown):
+        assert token["log_ratio"] == token["log_mismatch"] == pytest.approx(math.log(0.75), abs=1e-6)
+        assert token["tv_binary"] == token["tv_binary_mismatch"] == pytest.approx(0.2, abs=1e-6)
+        # r = .75 < 1 - .2 and A < 0; TV .2 > .15
+        assert token["keep_ppo"] is token["keep_dppo_binary_tv"] is False
+        assert token["logp_old"] is token["logp_new"] is token["log_ratio_old"] is token["tv_topk"] is None
+    agreement = server.api.get(f"/analyses/{analysis}/tables/method_agreement").json()
+    drops = {row["method"]: (row["n"], row["drop_rate_negative"]) for row in agreement if row["method"] == row["other"]}
+    known = len(tokens) - 1
+    assert drops["ppo_rollout"] == drops["dppo_binary_tv_rollout"] == (known, 1.0)
+    assert drops["ppo_old"] == (known, 0.0)  # π is π_old
+    for body, words in (
+        ({"evaluated_at": "logged"}, "no new_logprobs"),
+        ({"evaluated_at": "start", "anchor": "old"}, "measured from rollout"),
+        ({"evaluated_at": "end"}, "logged, or start"),
+    ):
+        refused = server.api.post("/runs/r/analyses", json={"source": "logged", **body})
+        assert refused.status_code == 422
+        assert words in refused.json()["detail"]
+
+
 def test_raw_log_probs_at_another_temperature_are_not_an_anchor(server: Server, checkpoints: Checkpoints) -> None:
     create(server, "r", records(), temperature=0.6, logprobs_mode="raw")
     register(server, "r", checkpoints.steps[:2])

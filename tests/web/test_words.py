@@ -53,6 +53,8 @@ def test_a_pair_that_spans_more_than_its_step_says_so() -> None:
     assert text == "π = NEW, the policy after the step; measured from μ, the rollout policy."
     assert "3 steps after OLD" in pair_sentence("rollout", "end", 3)
     assert "trainer’s own" in pair_sentence("old", "logged", None)
+    assert "trainer’s own" in pair_sentence("rollout", "start", None, "logged")
+    assert "trainer’s own" not in pair_sentence("rollout", "start", None)
 
 
 def test_why_something_is_not_known() -> None:

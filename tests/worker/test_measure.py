@@ -156,6 +156,14 @@ def test_a_segment_at_the_step_s_start_and_as_logged() -> None:
     assert logged.missing("tv_exact_old") is not None
 
 
+def test_a_segment_without_models_starts_at_the_trainer_s_own_old() -> None:
+    columns = {name: [None] * 5 for name in ("logp_old", "logp_new", "tv_exact__old_new", "log_ratio__old_new")}
+    found = tokens_of(segment(**columns), "start")
+    assert floats(found.logp_new) == floats(found.logp_old) == [-1.125, -2.0, -3.0, None]
+    assert floats(found.log_ratio("old")) == [0.0, 0.0, 0.0, None]
+    assert floats(found.log_ratio("rollout")) == [-0.5, None, -0.5, -0.5]  # as stored
+
+
 @pytest.mark.parametrize("evaluated_at", ["start", "end", "logged"])
 def test_measure_writes_every_table(tmp_path: Path, evaluated_at: str) -> None:
     path = tmp_path / "part.parquet"

@@ -119,7 +119,9 @@ def _about(row: Row, steps: list[Row], view: View, at: Row, known: dict[str, int
         "run": row["run"],
         "run_href": url("runs", row["run"], query={"analysis": row["analysis"]}),
         "where": "all steps" if view.step is None else f"step {view.step}",
-        "pair": words.pair_sentence(at["anchor"], at["evaluated_at"], spans.pop() if len(spans) == 1 else None),
+        "pair": words.pair_sentence(
+            at["anchor"], at["evaluated_at"], spans.pop() if len(spans) == 1 else None, row["source"]
+        ),
         "no_mu": any(known.values()) and not any(n for pair, n in known.items() if pair.startswith("rollout/")),
         "spanning": bool(spanning) and at["evaluated_at"] == "end",
         "spans": ", ".join(

@@ -103,7 +103,8 @@ def _pairs(steps: list[Row], checkpoints: list[Row]) -> bool:
 
 def _pair(services: Services, analysis: Row) -> str:
     spans = {step["span"] for step in services.store.analyses.steps(analysis["analysis"])}
-    return words.pair_sentence(analysis["anchor"], analysis["evaluated_at"], spans.pop() if len(spans) == 1 else None)
+    span = spans.pop() if len(spans) == 1 else None
+    return words.pair_sentence(analysis["anchor"], analysis["evaluated_at"], span, analysis["source"])
 
 
 def _facts(row: Row) -> list[dict[str, str]]:
