@@ -73,6 +73,12 @@ def test_the_base_install_is_light(metadata: email.message.Message) -> None:
     assert set(requirements(metadata)) == {"httpx", "pyarrow", "typer"}
 
 
+def test_the_base_install_has_no_ceiling(metadata: email.message.Message) -> None:
+    """A trainer's environment says which versions there are."""
+    for name, versions in requirements(metadata).items():
+        assert {version.operator for version in versions} == {">="}, name
+
+
 def test_extras(metadata: email.message.Message) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) >= {"server", "worker", "all"}
     assert set(requirements(metadata, "server")) >= {"duckdb", "fastapi", "uvicorn", "plotly"}

@@ -10,6 +10,7 @@ import pickle
 import zipfile
 import zlib
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -30,6 +31,8 @@ def lz(content: bytes) -> bytes:
     return compressor.compress(content) + compressor.flush()
 
 
+BLANK_MIB = (b" " * 1023 + b"\n") * 1024
+IO = Path("/proc/self/io")
 SKIPPABLE = b"\x52\x2a\x4d\x18\x03\x00\x00\x00abc"
 HALF = len(TEXT) // 2
 
@@ -146,12 +149,41 @@ def test_too_much_text(importing: Importing) -> None:
 @pytest.mark.parametrize("compress", [lambda text: gzip.compress(text, 3), zstd], ids=["gzip", "zstd"])
 def test_bomb(importing: Importing, compress) -> None:  # type: ignore[no-untyped-def]
     """65 MiB of blank lines in a few kilobytes; 64 MiB of them are let through."""
-    blank = (b" " * 1023 + b"\n") * 1024
     good = ndjson([record()])
-    assert importing(compress(good + blank * 63), limits={"expansion": 100})["rollouts"] == 1
-    error = importing.refused(compress(good + blank * 65), limits={"expansion": 100})
+    assert importing(compress(good + BLANK_MIB * 63), limits={"expansion": 100})["rollouts"] == 1
+    error = importing.refused(compress(good + BLANK_MIB * 65), limits={"expansion": 100})
     assert isinstance(error, TooLarge)
     assert "expands more than 100 times" in error.detail
+
+
+def bytes_read() -> int:
+    """What this process has read from files so far."""
+    (line,) = (line for line in IO.read_text().splitlines() if line.startswith("rchar:"))
+    return int(line.split()[1])
+
+
+@pytest.mark.skipif(not IO.exists(), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (gzip.compress(BLANK_MIB) * 66, "expands more than 10 times"),  # 64 MiB are let through
+        (zstd(BLANK_MIB) * 66, "expands more than 10 times"),
+        (ndjson([record()]) + b'{"step":', "longer than 3145728 bytes"),
+    ],
+    ids=["gzip bomb", "zstd bomb", "endless line"],
+)
+def test_a_refusal_does_not_wait_for_the_rest(importing: Importing, start: bytes, says: str) -> None:
+    """64 GiB follow what is refused, which nobody reads."""
+    path = importing.folder / "in"
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(64 << 30)  # takes no space
+    task = {"expansion": 10, "line_bytes": 3 << 20}
+    before = bytes_read()
+    error = importing.refused(path, limits=task)
+    assert isinstance(error, TooLarge)
+    assert says in error.detail
+    assert bytes_read() - before < 5 << 20
 
 
 @pytest.mark.parametrize("short", [0, 1, 2, 3])

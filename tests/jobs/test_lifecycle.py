@@ -126,20 +126,6 @@ def test_the_service_is_killed_in_the_middle(fresh: Server, checkpoints: Checkpo
     assert not list(fresh.data_dir.glob("work/x*"))
 
 
-def test_the_service_is_killed_during_an_import(fresh: Server) -> None:
-    assert fresh.api.post("/runs", json={"run": "r"}).status_code == 201
-    import json
-
-    body = b"".join(json.dumps(row).encode() + b"\n" for row in many(0, prompt_text="x" * 20_000))
-    job = fresh.api.put("/runs/r/rollouts", content=body, headers={"content-type": "application/x-ndjson"}).json()
-    fresh.stop(signal.SIGKILL)
-    fresh.start()
-    done = fresh.wait(job)
-    assert done["state"] == "done"
-    assert done["result"]["rollouts"] == 100
-    assert not list(fresh.data_dir.glob("incoming/*"))
-
-
 READER = """
 import sys, time, duckdb
 path, stop = sys.argv[1:]
