@@ -1,4 +1,5 @@
-"""`make bench`: one table of what scoring costs on this machine and how exact it is, kept in results.json."""
+"""`make bench`: one table of what scoring, importing and logging cost on this machine and how exact scoring is, kept in
+results.json."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ PARTS = {
     "memory": "peak memory over the backbone's at 256, 1,024 and 4,096 tokens, V = 49,152 and 151,936",
     "sharing": "8 responses to a prompt of 512 tokens with the prompt computed once, over once for each",
     "accuracy": "largest error of every divergence against float64 on real logits",
+    "ingest": "an import of 1 GB with every check and the Parquet write, over a bare msgspec parse; its peak memory",
+    "logger": "RolloutLogger.log over a training step, its 99 % quantile; what an outage of the service loses",
 }
 
 
@@ -35,12 +38,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7, help="rotated repeats, at least 1 (%(default)s)")
     parser.add_argument("--threads", type=int, help="torch's threads (all cores)")
     parser.add_argument("--tokens", type=int, default=48, help="tokens compared with float64 (%(default)s)")
+    parser.add_argument("--ingest-mb", type=int, default=1000, help="size of the imported file (%(default)s)")
     parser.add_argument("--out", type=Path, help="where to write the JSON (benchmarks/results.json if all parts ran)")
     parsed = parser.parse_args(argv)
     if unknown := set(parsed.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if min(parsed.repeats, parsed.tokens) < 1:
-        parser.error("--repeats and --tokens are at least 1")
+    if min(parsed.repeats, parsed.tokens, parsed.ingest_mb) < 1:
+        parser.error("--repeats, --tokens and --ingest-mb are at least 1")
     parsed.parts = [name for name in PARTS if not parsed.parts or name in parsed.parts]
     if parsed.out is None and parsed.parts == list(PARTS):
         parsed.out = RESULTS
@@ -60,11 +64,12 @@ def _quiet() -> None:
 
 def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:
     """Measure, print the table, write the JSON."""
-    parsed, sizes = arguments(argv), sizes or Sizes()
+    parsed = arguments(argv)
+    sizes = sizes or Sizes(ingest_bytes=parsed.ingest_mb * 10**6)
     _quiet()
     import torch
 
-    from benchmarks import accuracy, machine, memory, scoring, sharing
+    from benchmarks import accuracy, ingest, logger, machine, memory, scoring, sharing
     from benchmarks.table import as_json, as_text
     from benchmarks.timing import Progress
 
@@ -79,6 +84,10 @@ def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:
         lines += sharing.run(sizes, parsed.repeats, progress.of("sharing"))
     if "accuracy" in parsed.parts:
         lines += accuracy.run(sizes.source, parsed.tokens, progress.of("accuracy"))
+    if "ingest" in parsed.parts:
+        lines += ingest.run(sizes, parsed.repeats, progress.of("ingest"))
+    if "logger" in parsed.parts:
+        lines += logger.run(sizes, progress.of("logger"))
     progress.close()
 
     flags = " ".join(flag for flag in about["vector_flags"] if flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16"))

@@ -37,7 +37,8 @@ leaves 1/1.67 of the tokens (run: 1/1.67)."""
 @dataclass(frozen=True)
 class Sizes:
     """The parts' sizes: `memory_*` tokens by vocabularies; tokens of a shared `prompt` and of `responses` to it, at one
-    of which, `whole_pass`, more than the backbone is timed."""
+    of which, `whole_pass`, more than the backbone is timed; bytes of the file that is imported; `logger_*`: training
+    steps, the least seconds of one, seconds without a service."""
 
     source: Source = REAL
     memory_vocabularies: tuple[int, ...] = (49_152, 151_936)
@@ -45,3 +46,7 @@ class Sizes:
     prompt: int = 512
     responses: tuple[int, ...] = (64, 128, 256, 512)
     whole_pass: int = 128
+    ingest_bytes: int = 10**9
+    logger_steps: int = 160
+    logger_step: float = 0.25
+    logger_outage: float = 30

@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TextIO
+from typing import Literal, TextIO, TypeVar
 
 __all__ = ["Phase", "Phases", "Progress", "Spread", "rotated", "spread"]
 
 Phase = Literal["backbone", "head", "statistics"]
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -69,13 +70,13 @@ def spread(values: list[float]) -> Spread:
 
 
 def rotated(
-    ways: Mapping[str, Callable[[], Phases]], repeats: int, progress: Callable[[str], None], *, warm_up: bool = True
-) -> dict[str, list[Phases]]:
+    ways: Mapping[str, Callable[[], Found]], repeats: int, progress: Callable[[str], None], *, warm_up: bool = True
+) -> dict[str, list[Found]]:
     """Every way once a repeat, each repeat starting with another one; the first way once before that, to warm up.
 
     Ratios belong inside a repeat (what disturbs the machine then hits all its ways alike), medians over repeats.
     """
-    found: dict[str, list[Phases]] = {name: [] for name in ways}
+    found: dict[str, list[Found]] = {name: [] for name in ways}
     names = list(ways)
     if warm_up:
         progress("warming up")

@@ -38,7 +38,18 @@ def sizes(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) ->
         file.writelines(json.dumps(row) + "\n" for row in rows)
     old, new = checkpoints.adapters
     source = Source(checkpoints.steps[0], old, new, rollouts, group="s0/g0")
-    return Sizes(source, memory_vocabularies=(8192,), memory_tokens=(16, 32), prompt=24, responses=(2, 4), whole_pass=4)
+    return Sizes(
+        source,
+        memory_vocabularies=(8192,),
+        memory_tokens=(16, 32),
+        prompt=24,
+        responses=(2, 4),
+        whole_pass=4,
+        ingest_bytes=200_000,
+        logger_steps=6,
+        logger_step=0.01,
+        logger_outage=0,
+    )
 
 
 def test_every_part_runs_and_is_written(sizes: Sizes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +66,9 @@ def test_every_part_runs_and_is_written(sizes: Sizes, tmp_path: Path, capsys: py
     exact = [line for line in report["lines"] if line["part"] == "accuracy" and line["target"] is not None]
     assert len(exact) == 6
     assert all(line["holds"] for line in exact), exact
+    (lost,) = (line for line in report["lines"] if line["unit"] == "steps")
+    assert lost["what"].endswith("of 6 acknowledged")
+    assert lost["value"] == 0
 
 
 def test_one_part_leaves_the_results_file_alone(sizes: Sizes, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +76,7 @@ def test_one_part_leaves_the_results_file_alone(sizes: Sizes, capsys: pytest.Cap
     assert "written to" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["speed"], ["--repeats", "0"], ["--tokens", "0"]])
+@pytest.mark.parametrize("arguments", [["speed"], ["--repeats", "0"], ["--tokens", "0"], ["--ingest-mb", "0"]])
 def test_impossible_arguments(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
