@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +67,46 @@ def base_checkpoint() -> Path:
     path = REPOSITORY / ".cache" / "SmolLM2-135M-Instruct"
     build(path)
     return path
+
+
+DEMO = REPOSITORY / "service" / "cli" / "demo_data" / "smollm2-arith"
+EXPECTED = REPOSITORY / "tests" / "data" / "smollm2-arith-expected.json"
+
+
+@dataclass(frozen=True)
+class RealStep:
+    """Step 0 of the recorded run on a server that has scored it: the analysis of each anchor, and what was expected."""
+
+    server: Server
+    analyses: dict[str, str]
+    expected: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def real_step(tmp_path_factory: pytest.TempPathFactory, base_checkpoint: Path) -> Iterator[RealStep]:
+    """The real model scores one step once for every test that looks at it."""
+    data = tmp_path_factory.mktemp("real") / "data"
+    roots = os.pathsep.join(str(path) for path in (base_checkpoint.parent, DEMO))
+    with Server(data, env={"DPPO_CHECKPOINT_ROOTS": roots}) as server:
+        about = json.loads((DEMO / "run.json").read_text())
+        sampling = {name: about["sampling"][name] for name in ("temperature", "top_p", "top_k", "logprobs_mode")}
+        assert server.api.post("/runs", json={"run": "real", "sampling": sampling}).status_code == 201
+        with gzip.open(DEMO / "rollouts.jsonl.gz", "rt") as file:
+            rows = [row for row in map(json.loads, file) if row["step"] == 0]
+        imported = server.upload("real", rows)
+        assert imported["state"] == "done"
+        assert imported["result"]["warnings"] == []
+        for step in (0, 1):
+            body = {"step": step, "path": str(base_checkpoint), "adapter": str(DEMO / "adapters" / f"step_{step:03d}")}
+            registered = server.api.post("/runs/real/checkpoints", json=body)
+            assert registered.status_code == 201, registered.text
+            assert registered.json()["warnings"] == [], "the adapter names this base"
+        analyses = {}
+        for anchor in ("rollout", "old"):
+            job = server.analyze("real", anchor=anchor, dtype="float32")
+            assert job["state"] == "done", job
+            assert job["warnings"] == [], "a bfloat16 engine's mismatch alone raises no doubt"
+            (note,) = job["result"]["notes"]
+            assert "tokens of 4 responses: old_logprobs median |Δ log-prob|" in note
+            analyses[anchor] = job["result"]["analysis"]
+        yield RealStep(server, analyses, json.loads(EXPECTED.read_text())["steps"]["0"])
