@@ -221,7 +221,7 @@ FROM (
 -- kept_up_to, dropped_from, of each method and sign: the largest measure that the trainer keeps and the smallest that
 -- it drops among the tokens that move away; a threshold between them decides as the trainer does. They may be 1e-4 out
 -- of order: trainers compute in float32.
-CREATE MACRO _compared(analysis_, anchor_, evaluated_at_, pieces_, step_, eps_low_, eps_high_, dual_clip_, tv_low_,
+CREATE MACRO _beside_trainer(analysis_, anchor_, evaluated_at_, pieces_, step_, eps_low_, eps_high_, dual_clip_, tv_low_,
     tv_high_, kl_low_, kl_high_) AS TABLE
 SELECT *,
     CASE WHEN ours IS NULL THEN 'unknown' WHEN ours = trainer_keep THEN NULL WHEN sign = 0 THEN 'no_gradient'

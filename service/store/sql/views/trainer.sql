@@ -20,7 +20,7 @@ FROM (
         _total(n, difference = 'threshold') AS n_differ_threshold, _total(n, difference = 'other') AS n_differ_other,
         any_value(kept_up_to) AS kept_up_to, any_value(dropped_from) AS dropped_from,
         _total(n, ours IS NULL) AS n_unknown
-    FROM _compared($analysis, $anchor, $evaluated_at, NULL, $step, $eps_low, $eps_high, $dual_clip, $delta_tv_low,
+    FROM _beside_trainer($analysis, $anchor, $evaluated_at, NULL, $step, $eps_low, $eps_high, $dual_clip, $delta_tv_low,
         $delta_tv_high, $delta_kl_low, $delta_kl_high)
     GROUP BY method, sign)
 ORDER BY method <> 'ppo', method, sign NULLS LAST;
@@ -30,7 +30,7 @@ ORDER BY method <> 'ppo', method, sign NULLS LAST;
 SELECT t.step, t.sample_id, t.position, t.token, t.sign, t.trainer_keep, t.ours, c.difference, t.measure, t.log_ratio
 FROM _judged($analysis, $anchor, $evaluated_at, NULL, $step, $eps_low, $eps_high, $dual_clip, $delta_tv_low,
     $delta_tv_high, $delta_kl_low, $delta_kl_high) t
-JOIN _compared($analysis, $anchor, $evaluated_at, NULL, $step, $eps_low, $eps_high, $dual_clip, $delta_tv_low,
+JOIN _beside_trainer($analysis, $anchor, $evaluated_at, NULL, $step, $eps_low, $eps_high, $dual_clip, $delta_tv_low,
     $delta_tv_high, $delta_kl_low, $delta_kl_high) c
     ON t.method = c.method AND t.trainer_keep = c.trainer_keep AND t.sign IS NOT DISTINCT FROM c.sign
     AND t.ours IS NOT DISTINCT FROM c.ours AND t.away = c.away AND t.near IS NOT DISTINCT FROM c.near
@@ -40,7 +40,7 @@ ORDER BY c.difference, t.step, t.sample_id, t.position LIMIT $limit;
 -- name: trainer_mask
 -- The trainer's mask in uploaded pieces against each method that a sampled token's log-probs decide: first the method
 -- that leaves fewest differences without an explanation, then the one that agrees best. differences: [class, tokens].
-WITH compared AS (FROM _compared(NULL, 'rollout', 'logged', $pieces, NULL, $eps_low, $eps_high, $dual_clip,
+WITH compared AS (FROM _beside_trainer(NULL, 'rollout', 'logged', $pieces, NULL, $eps_low, $eps_high, $dual_clip,
     $delta_tv_low, $delta_tv_high, $delta_kl_low, $delta_kl_high)),
 classes AS (
     SELECT method, list({'class': difference, 'n': n}) AS differences
