@@ -112,7 +112,8 @@ def test_check_your_log(server: Server, tmp_path: Path) -> None:
     assert found["done"]["rollouts"] == 4
     (warning,) = found["done"]["warnings"]
     assert (warning["code"], warning["count"]) == ("zero_logprobs", 2)
-    assert warning["examples"] == [{"line": 3, "field": "rollout_logprobs"}]
+    (example,) = warning["examples"]
+    assert (example["line"], example["field"], example["sample_id"]) == (3, "rollout_logprobs", "2")
     ((line, field, message),) = ((each["line"], each["field"], each["message"]) for each in found["refused"])
     assert (line, field) == (2, "generation_logprobs")
     assert "5 entries, expected 6" in message
