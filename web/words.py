@@ -11,6 +11,8 @@ __all__ = [
     "ANCHORS",
     "CELLS",
     "DIVERGENCES",
+    "METHODS",
+    "METRICS",
     "POINTS",
     "SIGNS",
     "cell_name",
@@ -33,6 +35,21 @@ DIVERGENCES = {
     "topk_kl": "top-K KL",
     "exact_tv": "exact TV",
     "exact_kl": "exact KL",
+}
+METHODS = {"ppo": "PPO", "dppo": "DPPO", "disputed": "only one of them"}
+METRICS = {
+    "decision": "decision",
+    "ratio": "ratio r",
+    "tv_binary": "binary TV",
+    "kl_binary": "binary KL, nats",
+    "tv_topk": "top-K TV",
+    "kl_topk": "top-K KL, nats",
+    "tv_exact": "exact TV, old → new",
+    "kl_exact": "exact KL, old → new, nats",
+    "log_mismatch": "mismatch log ρ, nats",
+    "entropy_old": "entropy of π_old, nats",
+    "entropy_new": "entropy of π, new, nats",
+    "advantage": "advantage A",
 }
 
 

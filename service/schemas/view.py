@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -11,8 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import FieldError, Invalid
 from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
 
-__all__ = ["DIVERGENCES", "MethodsView", "ResponseView", "TrainerView", "View", "plane_limits"]
+__all__ = ["DIVERGENCES", "MethodsView", "Metric", "ReaderView", "ResponseView", "TokensView", "View", "plane_limits"]
 
+Metric = Literal[
+    "decision",
+    "ratio",
+    "tv_binary",
+    "kl_binary",
+    "tv_topk",
+    "kl_topk",
+    "tv_exact",
+    "kl_exact",
+    "log_mismatch",
+    "entropy_old",
+    "entropy_new",
+    "advantage",
+]
 DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl")
 
 
@@ -101,6 +116,38 @@ class TrainerView(View):
         found, kind = super().parameters(analysis), self.divergence.rpartition("_")[2]
         own = {f"delta_{of}_{side}": analysis[f"delta_{of}_{side}"] for of in ("tv", "kl") for side in ("low", "high")}
         return {**found, **own, **{f"delta_{kind}_{side}": found[f"delta_{side}"] for side in ("low", "high")}}
+
+
+class ReaderView(ResponseView):
+    """A response as it is read: the token in hand, what its text is coloured by, and a response beside it."""
+
+    at: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    metric: Metric = "decision"
+    beside: str | None = None
+
+
+class TokensView(View):
+    """Which tokens a method drops most.
+
+    By enrichment only tokens are ranked that occur `least` times. `q` is a part of a token's text, or #id; `cased`
+    tells its letters apart. `token_id` opens the places of one token. `first` and `place` are the ranks of the first
+    token and the first place on the page.
+    """
+
+    method: Literal["ppo", "dppo", "disputed"] = "ppo"
+    order: Literal["count", "enrichment"] = "count"
+    least: Annotated[int, Field(ge=1, lt=2**31)] = 10
+    q: Annotated[str | None, Field(max_length=200)] = None
+    cased: Literal["1"] | None = None
+    first: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    token_id: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    place: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
+        """SQL parameters: `q` as text to find, or `with_id` where it is an id."""
+        found = super().parameters(analysis)
+        number = re.fullmatch(r"#(\d{1,9})", self.q or "")
+        return {**found, "q": None if number else self.q, "with_id": int(number[1]) if number else None}
 
 
 def plane_limits(log_ratio: float, divergence: float, at: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

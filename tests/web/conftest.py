@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.live import Server
-from tests.web import hand
+from tests.web import counted, hand
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with Server(tmp_path_factory.mktemp("site") / "data") as server:
         empty = httpx.get(server.url, headers={"accept": "text/html"}).text
         yield Site(server, hand.fill(server), empty)
+
+
+@pytest.fixture(scope="module")
+def counted_site(site: Site) -> Iterator[Site]:
+    """The site with the run of `tests.web.counted` too, as its analysis."""
+    yield Site(site.server, counted.fill(site.server), site.empty_home)
+    assert site.server.api.delete(f"/runs/{counted.RUN}").status_code == 204

@@ -101,9 +101,9 @@ def records() -> list[dict[str, Any]]:
     ]
 
 
-def save_tokenizer(folder: Path) -> Path:
-    """A tokenizer directory whose pieces are `PIECES`."""
-    folder.mkdir(parents=True)
+def save_tokenizer(folder: Path, pieces: list[str] = PIECES) -> Path:
+    """A tokenizer directory whose ids are the places of `pieces`."""
+    folder.mkdir(parents=True, exist_ok=True)
     added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     (folder / "tokenizer.json").write_text(
         json.dumps(
@@ -115,11 +115,11 @@ def save_tokenizer(folder: Path) -> Path:
                 "pre_tokenizer": None,
                 "post_processor": None,
                 "decoder": None,
-                "added_tokens": [{"id": len(PIECES), "content": "[UNK]", **added}],
+                "added_tokens": [{"id": len(pieces), "content": "[UNK]", **added}],
                 "model": {
                     "type": "WordLevel",
                     "unk_token": "[UNK]",
-                    "vocab": {piece: place for place, piece in enumerate([*PIECES, "[UNK]"])},
+                    "vocab": {piece: place for place, piece in enumerate([*pieces, "[UNK]"])},
                 },
             }
         ),

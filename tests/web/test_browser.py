@@ -186,7 +186,9 @@ PAGES = {
     "runs": lambda site: site.url,
     "run": lambda site: f"{site.url}/runs/{hand.RUN}",
     "disagreement": lambda site: f"{site.url}/analyses/{site.analysis}",
+    "tokens": lambda site: f"{site.url}/analyses/{site.analysis}/tokens?token_id=3",
     "rollout": lambda site: rollout(site, "positive", 0),
+    "pair of responses": lambda site: rollout(site, "negative", 0, "&beside=positive&metric=ratio"),
     "methods": lambda site: f"{site.url}/analyses/{site.analysis}/methods",
     "theory": lambda site: f"{site.url}/analyses/{site.analysis}/theory",
 }

@@ -13,13 +13,18 @@ import pytest
 from service.api.views import FIGURES, TABLES
 from tests.web.conftest import Site
 
-OF_RESPONSE = {"tokens": {"step": 0, "sample_id": "positive"}}
+RESPONSE = {"step": 0, "sample_id": "positive"}
+NEEDED = {
+    **dict.fromkeys(("tokens", "strip", "turns", "siblings"), RESPONSE),
+    "token": {**RESPONSE, "at": 5},
+    "token_places": {"step": 0, "token_id": 3},
+}
 
 
 def fetch(site: Site, name: str, kind: str) -> bytes:
     response = site.server.api.get(
         f"/analyses/{site.analysis}/tables/{name}",
-        params={"eps_high": 0.3, "delta_low": 0.1, **OF_RESPONSE.get(name, {"step": 0}), "format": kind},
+        params={"eps_high": 0.3, "delta_low": 0.1, **NEEDED.get(name, {"step": 0}), "format": kind},
     )
     assert response.status_code == 200, response.text
     return response.content

@@ -14,7 +14,10 @@ SANS = 'Inter, "Helvetica Neue", "Segoe UI", Roboto, "Noto Sans", "Liberation Sa
 
 @dataclass(frozen=True)
 class Theme:
-    """One set of colours. `ppo`, `dppo` and `both` mean the same in text, tables and figures; grey is what is kept."""
+    """One set of colours. `ppo`, `dppo` and `both` mean the same in text, tables and figures; grey is what is kept.
+
+    `rise` and `fall` colour text by a metric: above 0 and below.
+    """
 
     name: str
     paper: str
@@ -31,6 +34,8 @@ class Theme:
     both_wash: str
     density_low: str
     density_high: str
+    rise: str
+    fall: str
 
 
 LIGHT = Theme(
@@ -49,6 +54,8 @@ LIGHT = Theme(
     both_wash="#efdcee",
     density_low="#eceae4",
     density_high="#77746c",
+    rise="#0c7f70",
+    fall="#b8336f",
 )
 DARK = Theme(
     name="dark",
@@ -66,6 +73,8 @@ DARK = Theme(
     both_wash="#40253f",
     density_low="#232528",
     density_high="#8f8c86",
+    rise="#2fa796",
+    fall="#d9739f",
 )
 THEMES = {"light": LIGHT, "dark": DARK}
 

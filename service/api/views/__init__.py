@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from service.api.views import disagreement, measured, methods, overview, response, trainer
+from service.api.views import disagreement, measured, methods, overview, response, tokens, trainer
 from service.api.views.registry import Figure, Table
 
 __all__ = ["FIGURES", "RUN_FIGURES", "TABLES"]
 
 TABLES: dict[str, Table] = {}
 FIGURES: dict[str, Figure] = {}
-for module in (disagreement, overview, response, methods, measured, trainer):
+for module in (disagreement, overview, response, tokens, methods, measured, trainer):
     assert not TABLES.keys() & module.TABLES.keys()
     TABLES |= module.TABLES
-for module in (disagreement, overview, response, methods):
+for module in (disagreement, overview, response, tokens, methods):
     FIGURES |= module.FIGURES
 RUN_FIGURES = overview.FIGURES

@@ -238,6 +238,32 @@ FROM (
         GROUP BY ALL)
     WINDOW side AS (PARTITION BY method, sign));
 
+-- Every response token of one response, the masked ones too (with NULLs), under any thresholds. ppo, dppo: whether each
+-- method keeps the token's gradient.
+CREATE MACRO _response(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_,
+    delta_high_, step_, sample_id_) AS TABLE
+SELECT *, CASE WHEN counted THEN _cell(ppo, dppo, advantage) END AS cell
+FROM (
+    SELECT *, keep_ppo(log_ratio, advantage, eps_low_, eps_high_, dual_clip_) AS ppo,
+        keep_dppo(divergence, log_ratio, advantage, delta_low_, delta_high_) AS dppo
+    FROM (SELECT t.*, _divergence(divergence_, t) AS divergence FROM _paired(analysis_, anchor_, evaluated_at_) t
+        WHERE step = step_ AND sample_id = sample_id_));
+
+-- What a reader colours a token by. ratio and advantage have two sides, as has log_mismatch; tv_exact and kl_exact are
+-- old -> new whatever the anchor.
+CREATE MACRO _metric(name, t) AS
+CASE name WHEN 'ratio' THEN t.log_ratio WHEN 'tv_binary' THEN t.tv_binary WHEN 'kl_binary' THEN t.kl_binary
+    WHEN 'tv_topk' THEN t.tv_topk WHEN 'kl_topk' THEN t.kl_topk WHEN 'tv_exact' THEN t.tv_exact
+    WHEN 'kl_exact' THEN t.kl_exact WHEN 'log_mismatch' THEN t.log_mismatch WHEN 'entropy_old' THEN t.entropy_old
+    WHEN 'entropy_new' THEN t.entropy_new WHEN 'advantage' THEN t.advantage END;
+
+-- One end of Wilson's 95 % interval of a share k of n: side -1 the lower, 1 the upper. NULL where n = 0.
+-- (k + z^2/2 ± z sqrt(k (n - k) / n + z^2/4)) / (n + z^2) with z the normal's 97.5 % quantile, z^2 = 3.8414588…
+CREATE MACRO _wilson(k, n, side) AS
+CASE WHEN n > 0 THEN greatest(0, least(1, (k + 1.920729410347062::DOUBLE
+    + side * 1.959963984540054::DOUBLE * sqrt(k::DOUBLE * (n - k) / n + 0.960364705173531::DOUBLE))
+    / (n + 3.841458820694124::DOUBLE))) END;
+
 CREATE VIEW tokens AS
 SELECT analysis, run, step, group_id, sample_id, position, turn, token_id, token, advantage, reward,
     logp_rollout::DOUBLE AS logp_rollout, logp_old::DOUBLE AS logp_old, logp_new::DOUBLE AS logp_new,
