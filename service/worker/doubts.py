@@ -57,6 +57,7 @@ class Scored:
 
 
 def logits_of(policy: Policy, hidden: Tensor) -> Tensor:
+    """Float32 logits [R, V] of a few hidden rows [R, D]."""
     out = torch.empty(len(hidden), policy.vocab_size, device=policy.device)
     policy.logits_of(hidden)(0, len(hidden), out)
     return out

@@ -71,6 +71,18 @@ def test_what_is_clearly_better_shows_through_larger_noise() -> None:
     assert not clearly_better(other[:4] + noise[:4], claimed[:4], other[:4]), "too few to be sure"
 
 
+def test_a_lower_median_alone_is_not_clear() -> None:
+    # e = .11 or .01, d = .1: medians of |e| and |e − d| are .06 and .05, but b = .6 with an error of .05/(.1·√8) = .18
+    claimed = row(*[-1.0] * 8)
+    logged = claimed + row(*[0.11, 0.01] * 4)
+    b, error = leaning(logged, claimed, claimed + 0.1)
+    assert b == pytest.approx(0.6)
+    assert error == pytest.approx(0.05 / (0.1 * math.sqrt(8)))
+    assert fit(logged, claimed + 0.1).median < fit(logged, claimed).median
+    assert not clearly_better(logged, claimed, claimed + 0.1)
+    assert clearly_better(claimed + row(*[0.11, 0.09] * 4), claimed, claimed + 0.1)
+
+
 def test_shifted_by_hand() -> None:
     values, response, position = row(1, 2, 3, 4, 5), torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 3, 0, 1])
     after, before = (shifted(values, response, position, by).nan_to_num(nan=0).tolist() for by in (1, -1))
