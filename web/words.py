@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from web.numbers import number, plain
@@ -18,6 +19,9 @@ __all__ = [
     "cell_name",
     "decision_dppo",
     "decision_ppo",
+    "mark_sentence",
+    "method_labels",
+    "pair_arrow",
     "pair_sentence",
     "symbols",
     "unavailable",
@@ -62,6 +66,12 @@ def symbols(anchor: str, evaluated_at: str) -> tuple[str, str]:
     )
 
 
+def pair_arrow(anchor: str, evaluated_at: str) -> str:
+    """The pair in two words: μ → NEW."""
+    policy = {"start": "OLD", "end": "NEW", "logged": "logged π"}[evaluated_at]
+    return f"{'μ' if anchor == 'rollout' else 'π_old'} → {policy}"
+
+
 def pair_sentence(anchor: str, evaluated_at: str, span: int | None, source: str = "scored") -> str:
     """Names both policies of the pair. `span`: steps between OLD and NEW; None where it is not one number."""
     policy = {
@@ -79,6 +89,32 @@ def pair_sentence(anchor: str, evaluated_at: str, span: int | None, source: str 
         if evaluated_at == "logged":
             base = "the trainer’s own log-probs at the start of the step"
     return f"{policy}; measured from {base}."
+
+
+def method_labels(methods: Iterable[str]) -> dict[str, str]:
+    """What lines of these methods are called, PPO and DPPO first: their names, but plain PPO and DPPO where no other
+    method of that name is among them."""
+    names = sorted(dict.fromkeys(methods), key=lambda name: (not name.startswith("ppo_"), not name.startswith("dppo_")))
+    families = Counter(name.partition("_")[0] for name in names)
+    short = {"ppo_rollout": "PPO", "ppo_old": "PPO", "dppo_binary_tv_rollout": "DPPO", "dppo_binary_tv_old": "DPPO"}
+    return {name: short[name] if name in short and families[name.partition("_")[0]] == 1 else name for name in names}
+
+
+def mark_sentence(mark: Mapping[str, Any], anchor: str, evaluated_at: str) -> str:
+    """Why a step is marked. `mark`: quantity, value, bound of the table `step_marks`."""
+    base, policy = symbols(anchor, evaluated_at)
+    value, bound = (
+        f"{number(100 * mark[name])} %" if mark["quantity"] == "bad_share" else number(abs(mark[name]))
+        for name in ("value", "bound")
+    )
+    said = {
+        "mean_abs_dp": f"mean |{policy} − {base}| is {value}",
+        "max_dp": f"a token’s probability rose by {value}",
+        "min_dp": f"a token’s probability fell by {value}",
+        "bad_share": f"{value} of the tokens with A ≠ 0 are bad updates (A < 0, μ − π ≥ .5)",
+        "mean_tv_binary_mismatch": f"the mismatch, mean |π_old − μ|, is {value}",
+    }[mark["quantity"]]
+    return f"{said}; the first {mark['n_reference']} steps allow {bound}"
 
 
 def when(evaluated_at: str) -> str:

@@ -16,14 +16,17 @@ from starlette.responses import FileResponse
 from service.api.jobs import job_out
 from service.api.problems import CleanJSON
 from service.api.state import ServicesDep
-from service.api.views import FIGURES, RUN_FIGURES, TABLES
+from service.api.views import FIGURES, RUN_FIGURES, RUN_TABLES, TABLES
+from service.api.views.registry import Parameters, Table
 from service.errors import NotFound
 from service.ids import new_id
 from service.jobs.planning import plan
+from service.schemas.overview import RunView
 from service.schemas.requests import CreateAnalysis
 from service.schemas.responses import AnalysisOut, JobOut
 from service.schemas.view import ResponseView, View
 from service.store.export import export
+from service.store.lens import Lens
 from web.figures.theme import theme_of
 
 __all__ = ["router"]
@@ -92,10 +95,32 @@ def get_table(
     row, table = services.store.analyses.get(analysis), TABLES[name]
     view = table.view.of(request.query_params, besides={"format", "limit", "offset"})
     parameters = {**view.parameters(row), "limit": limit, "offset": offset}
-    if format == "sql":
-        headers = {"Content-Disposition": f'attachment; filename="{analysis}-{name}.sql"'}
-        return Response(table.sql(services.store.lens, parameters), media_type="application/sql", headers=headers)
-    return encode(table.rows(services.store.lens, parameters), format, f"{analysis}-{name}")
+    return _rows(table, services.store.lens, parameters, format, f"{analysis}-{name}")
+
+
+@router.get("/runs/{run}/tables/{name}")
+def get_run_table(
+    run: str,
+    name: str,
+    services: ServicesDep,
+    request: Request,
+    format: Format | Literal["sql"] = "json",  # noqa: A002
+) -> Response:
+    """A table over a run's steps: what was logged, and what `analysis` found if one is given.
+    `methods`: whose mask rates."""
+    if name not in RUN_TABLES:
+        raise NotFound(f"there is no table {name!r} of a run; there are {', '.join(RUN_TABLES)}")
+    services.store.runs.get(run)
+    parameters = RunView.of(request.query_params, besides={"format"}).parameters(run)
+    return _rows(RUN_TABLES[name], services.store.lens, parameters, format, f"{run}-{name}")
+
+
+def _rows(table: Table, lens: Lens, parameters: Parameters, kind: Format | Literal["sql"], name: str) -> Response:
+    """A table's rows, or the statement that gives them."""
+    if kind == "sql":
+        headers = {"Content-Disposition": f'attachment; filename="{name}.sql"'}
+        return Response(table.sql(lens, parameters), media_type="application/sql", headers=headers)
+    return encode(table.rows(lens, parameters), kind, name)
 
 
 @router.get("/analyses/{analysis}/rollouts")
@@ -139,13 +164,15 @@ def get_figure(
 
 @router.get("/runs/{run}/figures/{name}")
 def get_run_figure(
-    run: str, name: str, services: ServicesDep, theme: ThemeName = "light", analysis: str | None = None
+    run: str, name: str, services: ServicesDep, request: Request, theme: ThemeName = "light"
 ) -> Response:
-    """A figure over a run's steps, as Plotly JSON: what was logged, and what `analysis` found if one is given."""
+    """A figure over a run's steps, as Plotly JSON: what was logged, and what `analysis` found if one is given.
+    `methods`: whose mask rates."""
     if name not in RUN_FIGURES:
         raise NotFound(f"there is no figure {name!r}; there are {', '.join(RUN_FIGURES)}")
     services.store.runs.get(run)
-    drawn = RUN_FIGURES[name].draw(services.store.lens, {"run": run, "analysis": analysis}, theme_of(theme))
+    parameters = RunView.of(request.query_params, besides={"theme"}).parameters(run)
+    drawn = RUN_FIGURES[name].draw(services.store.lens, parameters, theme_of(theme))
     return Response(drawn.to_json(), media_type="application/json")
 
 

@@ -28,6 +28,13 @@ MEASURES: dict[str, pa.Schema] = {
             pa.field("n_drop", pa.uint64(), nullable=False),
         ]
     ),
+    "pipo": pa.schema(
+        [
+            pa.field("step", pa.uint32(), nullable=False),
+            *(pa.field(name, pa.float64()) for name in ("mean_reward", "improvement", "weight")),
+            pa.field("reason", pa.string()),  # why the improvement is not known; null: it is
+        ]
+    ),
     "bounds": pa.schema(
         [
             pa.field("step", pa.uint32(), nullable=False),

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 
 from dppo_core.methods.catalog import METHODS, Thresholds
 
-__all__ = ["THRESHOLDS", "MethodOut", "Thresholds", "all_methods", "framework_thresholds"]
+__all__ = ["METHOD_NAMES", "THRESHOLDS", "MethodOut", "Thresholds", "all_methods", "framework_thresholds"]
 
+METHOD_NAMES = tuple(METHODS)
 THRESHOLDS = tuple(field.name for field in fields(Thresholds))
 
 MASKS: dict[str, dict[str, str]] = {

@@ -12,7 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import FieldError, Invalid
 from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
 
-__all__ = ["DIVERGENCES", "MethodsView", "Metric", "ReaderView", "ResponseView", "TokensView", "View", "plane_limits"]
+__all__ = [
+    "DIVERGENCES",
+    "Address",
+    "MethodsView",
+    "Metric",
+    "ReaderView",
+    "ResponseView",
+    "Step",
+    "TokensView",
+    "TrainerView",
+    "View",
+    "plane_limits",
+]
 
 Metric = Literal[
     "decision",
@@ -30,17 +42,40 @@ Metric = Literal[
 ]
 DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl")
 
+Step = Annotated[int, Field(ge=0, lt=2**32)]
 
-class View(BaseModel):
+
+class Address(BaseModel):
+    """What a query string says; a key that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def of(cls, query: Mapping[str, Any], besides: set[str]) -> Self:
+        """The view in a query string whose other keys are `besides`. Raises `Invalid` for unknown keys and values."""
+        given = {name: value for name, value in query.items() if name not in besides and value != ""}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            found = [
+                FieldError(entry["msg"], field="".join(str(part) for part in entry["loc"])) for entry in error.errors()
+            ]
+            raise Invalid("; ".join(f"{entry.field}: {entry.message}" for entry in found[:3]), found[:20]) from error
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What differs from the view's defaults: the query string of a link to the same view."""
+        return self.model_dump(exclude_none=True, exclude_defaults=True)
+
+
+class View(Address):
     """The state of a view; every field unset shows the analysis as it was asked for.
 
     `delta_low`, `delta_high` are thresholds of the chosen divergence. `sign` limits the planes to one sign of the
     advantage, `step` everything to one step.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    step: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    step: Step | None = None
     sign: Literal["-1", "0", "1"] | None = None
     anchor: Anchor | None = None
     evaluated_at: EvaluatedAt | None = None
@@ -51,23 +86,6 @@ class View(BaseModel):
     delta_low: Divergence | None = None
     delta_high: Divergence | None = None
     weight_cap: Positive | None = None
-
-    @classmethod
-    def of(cls, query: Mapping[str, str], besides: set[str]) -> Self:
-        """The view in a query string whose other keys are `besides`. Raises `Invalid` for unknown keys and values."""
-        given = {name: value for name, value in query.items() if name not in besides and value != ""}
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            found = [
-                FieldError(entry["msg"], field=".".join(str(part) for part in entry["loc"])) for entry in error.errors()
-            ]
-            raise Invalid("; ".join(f"{entry.field}: {entry.message}" for entry in found[:3]), found[:20]) from error
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What differs from the analysis as it was asked for: the query string of a link to the same view."""
-        return self.model_dump(exclude_none=True, exclude_defaults=True)
 
     @property
     def common(self) -> dict[str, Any]:
@@ -96,7 +114,7 @@ class View(BaseModel):
 class ResponseView(View):
     """The view of one response, which `step` and `sample_id` name."""
 
-    step: Annotated[int, Field(ge=0, lt=2**32)]
+    step: Step
     sample_id: str
 
 

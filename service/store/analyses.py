@@ -32,6 +32,10 @@ class Analyses:
         """A run's analyses, newest first."""
         return self._catalog.rows("analyses", run_id=run_id, analysis=None)
 
+    def all(self) -> list[Row]:
+        """Every run's analyses, newest first."""
+        return self._catalog.rows("analyses", run_id=None, analysis=None)
+
     def find(self, analysis: str) -> Row | None:
         """One analysis by id, or None."""
         rows = self._catalog.rows("analyses", run_id=None, analysis=analysis)
@@ -148,7 +152,7 @@ class Analyses:
 
     def remove(self, cursor: Any, analysis: str) -> None:
         """The analysis's own rows, inside a transaction."""
-        for table in (*MEASURES, "step_summary", "analysis_scorings", "analysis"):
+        for table in (*MEASURES, "step_summary", "step_metrics", "analysis_scorings", "analysis"):
             run(cursor, f"delete_{table}", analysis=analysis)
 
     def drop_orphans(self, cursor: Any, run_id: str) -> None:

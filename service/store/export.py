@@ -18,8 +18,12 @@ TABLES = {
     "noise_floor": "FROM lens.noise_floor WHERE analysis = $analysis ORDER BY step",
     "method_agreement": "FROM lens.method_agreement WHERE analysis = $analysis ORDER BY method, other",
     "method_rates": "FROM lens.method_rates WHERE analysis = $analysis ORDER BY step, method, sign",
+    "pipo": "FROM lens.pipo WHERE analysis = $analysis ORDER BY step",
     "bounds": "FROM lens.bounds WHERE analysis = $analysis ORDER BY step",
     "step_summary": "FROM lens.step_summary WHERE analysis = $analysis ORDER BY step, sign",
+    "step_metrics": "FROM lens.step_metrics WHERE analysis = $analysis ORDER BY step",
+    "run_steps": "FROM lens.run_steps WHERE run = (SELECT run FROM lens.analyses WHERE analysis = $analysis) "
+    "ORDER BY step",
     "rollouts": "FROM lens.rollouts WHERE (run, step) IN (SELECT (a.run, s.step) FROM lens.analyses a "
     "JOIN lens.analysis_scorings s USING (analysis) WHERE analysis = $analysis)",
     "tokens": "FROM lens.tokens WHERE analysis = $analysis",

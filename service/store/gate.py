@@ -23,7 +23,7 @@ __all__ = ["CONTRACT_TABLES", "MAX_SQL_BYTES", "check", "check_text"]
 
 CONTRACT_TABLES = (
     *("runs", "checkpoints", "rollouts", "analyses", "analysis_scorings", "tokens", "step_summary"),
-    *("noise_floor", "method_agreement", "method_rates", "bounds"),
+    *("noise_floor", "method_agreement", "method_rates", "bounds", "step_metrics", "run_steps", "pipo"),
 )
 MAX_SQL_BYTES = 100_000
 

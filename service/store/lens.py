@@ -109,13 +109,15 @@ class Lens:
         return path
 
     def _summarise(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Fill `step_summary` for steps that are published for the first time."""
+        """Fill `step_summary` and `step_metrics` for steps that are published for the first time."""
         for row in run(cursor, "unsummarised"):
             cursor.begin()
             cursor.execute(script("step_summary"), row)
+            cursor.execute(script("step_metrics"), row)
             cursor.commit()
             cursor.begin()  # one attached database per transaction
-            cursor.execute(named_query("catalog_queries", "keep_summary"), row)
+            for kept in ("keep_summary", "keep_metrics"):
+                cursor.execute(named_query("catalog_queries", kept), row)
             run(cursor, "mark_summarised", **row)
             cursor.commit()
 

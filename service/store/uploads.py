@@ -110,6 +110,8 @@ class Uploads:
             for step in manifest["steps"]
         ]
 
+        pieces = [str(self._layout.step(run_id, step["step"]) / piece) for step in steps for piece in step["pieces"]]
+
         def change(cursor: Any) -> None:
             run(cursor, "delete_upload", upload=upload["upload"])
             if replace:
@@ -118,6 +120,8 @@ class Uploads:
             run(cursor, "delete_upload_steps", upload=upload["upload"])
             insert(cursor, "uploads", [row])
             insert(cursor, "upload_steps", steps)
+            if steps:
+                run(cursor, "measure_rewards", upload=upload["upload"], pieces=pieces)
             for step in steps:
                 run(cursor, "mark_stale", run_id=run_id, step=step["step"])
 

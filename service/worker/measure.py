@@ -1,4 +1,4 @@
-"""What an analysis's segments say beyond its tokens: every method's agreement with every other, and the bounds."""
+"""What an analysis's segments say beyond its tokens: how methods agree, the bounds, and PIPO's improvement."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from dppo_core.tokens import TokenArrays
 from service.process import Emit, Message
 from service.schemas.measures import MEASURES
 from service.schemas.segment import PAIRS
+from service.worker.improvement import mean_reward, pipo_rows
 
 __all__ = ["Agreement", "bounds_of", "measure", "tokens_of"]
 
@@ -57,15 +58,21 @@ def measure(task: Message, emit: Emit) -> Message:
     """
     agreement = Agreement(list(METHODS.values()), task["thresholds"])
     rates: list[dict[str, Any]] = []
-    bounds = []
+    bounds, rewards = [], {}
     for step, path in task["segments"]:
         segment = pq.read_table(path, columns=_COLUMNS, partitioning=None)
         counted = agreement.add(tokens_of(segment, task["evaluated_at"]), lambda: emit({"event": "measured"}))
         rates += agreement.rates(step, counted)
         bounds.append({"step": step, **bounds_of(segment)})
+        rewards[step] = mean_reward(segment)
     out = Path(task["out"])
     out.mkdir(parents=True, exist_ok=True)
-    tables = {"method_agreement": list(agreement.rows()), "method_rates": rates, "bounds": bounds}
+    tables = {
+        "method_agreement": list(agreement.rows()),
+        "method_rates": rates,
+        "pipo": list(pipo_rows(rewards)),
+        "bounds": bounds,
+    }
     for name, rows in tables.items():
         pq.write_table(pa.Table.from_pylist(rows, schema=MEASURES[name]), out / f"{name}.parquet")
     return {"steps": len(task["segments"])}

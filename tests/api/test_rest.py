@@ -197,8 +197,9 @@ def test_an_exported_file_stands_alone(rest: Server, analysis: str, tmp_path: Pa
     (alone / "out.duckdb").write_bytes(response.content)
     with duckdb.connect(alone / "out.duckdb", read_only=True) as connection:
         tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-        measured = {"noise_floor", "method_agreement", "method_rates", "bounds"}
-        assert tables == {"tokens", "rollouts", "step_summary", "analyses"} | measured
+        measured = {"noise_floor", "method_agreement", "method_rates", "pipo", "bounds"}
+        by_step = {"step_summary", "step_metrics", "run_steps"}
+        assert tables == {"tokens", "rollouts", "analyses"} | measured | by_step
         assert connection.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchone() == (0,)
         found = connection.execute(
             "SELECT keep_ppo, keep_dppo_binary_tv, count(*) FROM tokens WHERE advantage > 0 AND step = 3 "
@@ -265,6 +266,8 @@ def test_every_route_of_the_contract_is_there(rest: Server) -> None:
         "/api/v1/jobs/{job}/events": {"get"},
         "/api/v1/analyses/{analysis}": {"get", "delete"},
         "/api/v1/analyses/{analysis}/tables/{name}": {"get"},
+        "/api/v1/runs/{run}/tables/{name}": {"get"},
+        "/api/v1/runs/{run}/figures/{name}": {"get"},
         "/api/v1/analyses/{analysis}/database": {"get"},
         "/api/v1/analyses/{analysis}/figures/{name}": {"get"},
         "/api/v1/analyses/{analysis}/rollouts": {"get"},

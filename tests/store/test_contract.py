@@ -34,11 +34,16 @@ CONTRACT = {
     "q99_log_ratio mean_tv_binary q01_tv_binary q50_tv_binary q99_tv_binary mean_entropy_old "
     "n_drop_keep_ppo n_drop_keep_dppo_binary_tv n_drop_keep_dppo_binary_kl n_drop_keep_dppo_topk_tv "
     "n_drop_keep_dppo_topk_kl n_drop_keep_dppo_exact_tv n_drop_keep_dppo_exact_kl n_near_threshold",
+    "step_metrics": "analysis step n n_null mean_abs_dp q50_abs_dp q90_abs_dp q99_abs_dp min_dp max_dp n_gradient "
+    "n_bad_update n_near_bad_update mean_tv_binary_mismatch mean_abs_log_mismatch mean_tv_binary_old mean_entropy_old "
+    "mean_topk_mass_old",
+    "run_steps": "run step n_rollouts n_tokens mean_length n_rewards mean_reward",
     "noise_floor": "analysis step n q50_abs_logp q90_abs_logp q99_abs_logp max_abs_logp q50_tv q90_tv q99_tv max_tv "
     "q50_kl q90_kl q99_kl max_kl",
     "method_agreement": "analysis method other n n_both_keep n_only_method_drops n_only_other_drops n_both_drop "
     "agreement kappa drop_rate_negative drop_rate_positive reason",
     "method_rates": "analysis step method sign n n_drop",
+    "pipo": "analysis step mean_reward improvement weight reason",
     "bounds": "analysis step responses left_out horizon mean_reward reward_min xi first_order correction tv_source "
     "tv_sum tv_max eq7 eq8 eq8_ceiling eq8_vacuous mean_abs_log_mismatch",
 }

@@ -78,6 +78,9 @@ def test_every_contract_table_passes() -> None:
         "method_agreement",
         "method_rates",
         "bounds",
+        "step_metrics",
+        "run_steps",
+        "pipo",
     )
     for table in CONTRACT_TABLES:
         check(f"from {table}")

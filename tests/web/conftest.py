@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.live import Server
-from tests.web import counted, hand
+from tests.web import counted, hand, story
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,12 @@ def counted_site(site: Site) -> Iterator[Site]:
     """The site with the run of `tests.web.counted` too, as its analysis."""
     yield Site(site.server, counted.fill(site.server), site.empty_home)
     assert site.server.api.delete(f"/runs/{counted.RUN}").status_code == 204
+
+
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A running server with the two runs of `tests.web.story`; `analysis` is that of `story`."""
+    data_dir = tmp_path_factory.mktemp("training") / "data"
+    story.write_scored(data_dir)
+    with Server(data_dir) as server:
+        yield Site(server, story.fill(server), "")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.web import hand
+from tests.web import hand, story
 from tests.web.conftest import Site
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,8 +42,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture
-def page(context: BrowserContext, site: Site) -> Iterator[Page]:
+@contextmanager
+def silent(context: BrowserContext, site: Site) -> Iterator[Page]:
     """A page that must stay silent, alone with its server, and its own master."""
     page = context.new_page()
     said: list[str] = []
@@ -60,6 +61,18 @@ def page(context: BrowserContext, site: Site) -> Iterator[Page]:
     page.close()
     assert owned is None, "markup from a log ran"
     assert said == []
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Iterator[Page]:
+    with silent(context, site) as page:
+        yield page
+
+
+@pytest.fixture
+def training_page(context: BrowserContext, training: Site) -> Iterator[Page]:
+    with silent(context, training) as page:
+        yield page
 
 
 def rollout(site: Site, sample: str, step: int, more: str = "") -> str:
@@ -191,6 +204,7 @@ PAGES = {
     "pair of responses": lambda site: rollout(site, "negative", 0, "&beside=positive&metric=ratio"),
     "methods": lambda site: f"{site.url}/analyses/{site.analysis}/methods",
     "theory": lambda site: f"{site.url}/analyses/{site.analysis}/theory",
+    "compare": lambda site: f"{site.url}/compare?a={site.analysis}&a_step=0&b={site.analysis}&b_step=1",
 }
 
 
@@ -297,9 +311,64 @@ def test_a_mark_opens_its_response_and_a_step_opens_the_analysis(page: Page, sit
     expect(page.locator('.t[aria-selected="true"]')).to_have_id(f"t{query(page)['at'][0]}")
     page.goto(f"{site.url}/runs/{hand.RUN}")
     drawn(page)
-    page.locator('[data-key="reward"] .scatterlayer path.point').last.click(force=True)
+    page.locator('[data-name="reward"] .scatterlayer path.point').last.click(force=True)
     page.wait_for_url("**/analyses/**")
     assert query(page) == {"step": ["1"]}
+
+
+def test_a_run_over_training_is_read_and_followed(training_page: Page, training: Site) -> None:
+    page = training_page
+    page.goto(f"{training.url}/runs/{story.RUN}")
+    drawn(page)
+    expect(page.locator(".headline")).to_have_text("4 of 8 steps left the range of the first 3.")
+    drift = page.locator('[data-name="drift"]')
+    assert rings(page, "drift") == [4, 5, 6, 7]
+    point = drift.locator(".scatterlayer .trace").last.locator("path.point").first.bounding_box()
+    assert point is not None
+    others = page.locator('[data-name="reward"] .hovertext, [data-name="length"] .hovertext')
+    page.mouse.move(point["x"] + 5, point["y"] + 5)
+    expect(others).to_have_count(2)  # the same step in every panel
+    page.locator(".picker summary").click()
+    page.locator('.picker input[value="ipo"]').check()
+    page.locator(".choose button", has_text="Show").first.click()
+    page.wait_for_url("**methods=ipo**")
+    expect(page.locator('[data-text="methods_shown"]')).to_have_text("PPO, DPPO, ipo")
+    drawn(page)
+    assert "ipo" in page.locator('[data-name="masks_negative"]').inner_text()
+    expect(page.locator('.picker input[value="dppo_topk_tv_rollout"]')).to_be_disabled()
+    page.locator('[data-list="marks"] a', has_text="7").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/analyses/**")
+    assert query(page) == {"step": ["7"]}
+
+
+def rings(page: Page, name: str) -> list[int]:
+    """The steps that a panel rings."""
+    data = page.locator(f'[data-name="{name}"]').evaluate("plot => plot.data.filter(line => line.name === 'marked')")
+    return [step for line in data for step in line["x"]]
+
+
+def test_two_steps_are_chosen_and_compared(training_page: Page, training: Site) -> None:
+    page = training_page
+    page.goto(f"{training.url}/analyses/{training.analysis}?step=4")
+    page.get_by_role("link", name="Compare").click()
+    page.wait_for_url("**/compare?**")
+    page.locator('select[name="b"]').select_option(training.analysis)
+    page.wait_for_url(f"**b={training.analysis}**")
+    assert query(page) == {"a": [training.analysis], "a_step": ["4"], "b": [training.analysis]}
+    page.locator('select[name="b_step"]').select_option("7")
+    page.wait_for_url("**b_step=7**")
+    drawn(page)
+    cell = page.locator("table.cells tbody").nth(1).locator("tr.both_drop td")
+    expect(cell).to_have_text(["0", "2", "0 %", "40.0 %", "+40.0", "0", "0"])
+    assert page.locator('[data-name="compare_drift"]').inner_text().count("A") == 1
+    page.get_by_role("link", name="Swap A and B").click()
+    expect(cell).to_have_text(["2", "0", "40.0 %", "0 %", "−40.0", "0", "0"])
+    page.locator('select[name="a"]').select_option("a0scored")
+    page.wait_for_url("**a=a0scored**")
+    assert query(page) == {"a": ["a0scored"], "b": [training.analysis], "b_step": ["4"]}
+    expect(page.locator("ul.alert")).to_contain_text("Not comparable")
+    drawn(page)
 
 
 def test_a_figure_is_downloaded_as_it_is_drawn(page: Page, site: Site) -> None:

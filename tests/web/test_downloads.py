@@ -22,9 +22,10 @@ NEEDED = {
 
 
 def fetch(site: Site, name: str, kind: str) -> bytes:
+    other = {"b": site.analysis, "b_step": 1} if name.startswith("compare_") else {}
     response = site.server.api.get(
         f"/analyses/{site.analysis}/tables/{name}",
-        params={"eps_high": 0.3, "delta_low": 0.1, **NEEDED.get(name, {"step": 0}), "format": kind},
+        params={"eps_high": 0.3, "delta_low": 0.1, **NEEDED.get(name, {"step": 0}), **other, "format": kind},
     )
     assert response.status_code == 200, response.text
     return response.content

@@ -56,7 +56,8 @@ def rollout_path(site: Site, sample: str = hand.HOSTILE_ID, step: int = 1, more:
 
 
 def paths(site: Site) -> list[str]:
-    return ["/", f"/runs/{hand.RUN}", f"/analyses/{site.analysis}", rollout_path(site)]
+    compared = f"/compare?a={site.analysis}&b={site.analysis}&b_step=1"
+    return ["/", f"/runs/{hand.RUN}", f"/analyses/{site.analysis}", rollout_path(site), compared]
 
 
 def test_the_empty_service_teaches_its_first_commands(site: Site) -> None:

@@ -5,104 +5,212 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
+from dppo_core.methods.catalog import METHODS
+from service.api.views.overview import MOST_STEPS, thinned
+from web.figures.lines import Line, panel
 from web.figures.strip import strip
 from web.figures.theme import THEMES
 from web.figures.timeline import FIGURES
+from web.words import method_labels
 
 LIGHT = THEMES["light"]
+NUMBERS = (
+    *("mean_reward", "mean_length", "improvement", "mean_entropy_old", "mean_topk_mass_old", "noise_tv", "bad_share"),
+    *("mean_abs_dp", "q50_abs_dp", "q90_abs_dp", "q99_abs_dp", "min_dp", "max_dp"),
+    *("mean_tv_binary_mismatch", "mean_tv_binary_old"),
+    *("ppo_positive", "ppo_negative", "binary_tv_positive", "binary_tv_negative"),
+)
 SCHEMA = pa.schema(
     [
         ("step", pa.uint32()),
-        *(
-            (name, pa.float64())
-            for name in (
-                "mean_reward",
-                "mean_abs_dp",
-                "min_dp",
-                "max_dp",
-                "mean_entropy_old",
-                "ppo_positive",
-                "ppo_negative",
-                "binary_tv_positive",
-                "binary_tv_negative",
-            )
-        ),
+        *((name, pa.float64()) for name in NUMBERS),
         ("anchor", pa.string()),
         ("evaluated_at", pa.string()),
     ]
 )
+PAIR = {"anchor": "old", "evaluated_at": "end"}
 TABLE = pa.Table.from_pylist(
     [
         {
             "step": 1,
             "mean_reward": 0.25,
-            "mean_abs_dp": 0.004,
+            "noise_tv": 0.0002,
             "min_dp": -0.5,
             "max_dp": 0.25,
-            "mean_entropy_old": 1.5,
+            "bad_share": 0.0,
+            "mean_abs_dp": 0.004,
+            "q50_abs_dp": 0.0,
+            "q90_abs_dp": 0.01,
+            "q99_abs_dp": 0.05,
+            **PAIR,
             "ppo_positive": 0.05,
-            "ppo_negative": 0.02,
             "binary_tv_positive": 0.01,
-            "binary_tv_negative": 0.0,
-            "anchor": "old",
-            "evaluated_at": "end",
         },
         {"step": 2, "mean_reward": 0.5},
         {
             "step": 3,
             "mean_reward": 0.75,
-            "mean_abs_dp": 0.006,
+            "noise_tv": 0.0002,
             "min_dp": -0.25,
             "max_dp": 0.5,
-            "mean_entropy_old": 1.0,
+            "bad_share": 0.02,
+            "mean_abs_dp": 0.006,
+            "q50_abs_dp": 0.001,
+            "q90_abs_dp": 0.02,
+            "q99_abs_dp": 0.08,
+            **PAIR,
             "ppo_positive": 0.04,
-            "ppo_negative": 0.03,
             "binary_tv_positive": 0.02,
-            "binary_tv_negative": 0.01,
-            "anchor": "old",
-            "evaluated_at": "end",
         },
     ],
     schema=SCHEMA,
 )
+MARK_SCHEMA = pa.schema(
+    [
+        ("step", pa.uint32()),
+        ("quantity", pa.string()),
+        *((name, pa.float64()) for name in ("value", "bound")),
+        ("marked", pa.bool_()),
+    ]
+)
+MARKS = pa.Table.from_pylist(
+    [
+        {"step": 1, "quantity": "mean_abs_dp", "value": 0.004, "bound": None, "marked": False},
+        {"step": 3, "quantity": "mean_abs_dp", "value": 0.006, "bound": 0.005, "marked": True},
+        {"step": 3, "quantity": "bad_share", "value": 0.02, "bound": 0.01, "marked": True},
+        {"step": 3, "quantity": "max_dp", "value": 0.5, "bound": 0.6, "marked": False},
+    ],
+    schema=MARK_SCHEMA,
+)
+RATES = pa.Table.from_pylist(
+    [
+        {"step": step, "method": method, "sign": sign, "share": share}
+        for method, sign, values in (
+            ("cppo", 1, (0.02, 0.025)),
+            ("ppo_old", 1, (0.05, 0.04)),
+            ("dppo_binary_tv_old", 1, (0.01, 0.02)),
+            ("ppo_old", -1, (0.02, 0.03)),
+        )
+        for step, share in zip((1, 3), values, strict=True)
+    ]
+)
+
+
+def draw(name: str, table: pa.Table = TABLE, marks: pa.Table = MARKS) -> go.Figure:
+    return FIGURES[name](table, marks, LIGHT)
+
+
+def trace(figure: go.Figure, name: str) -> Any:
+    return next(entry for entry in figure.data if entry.name == name)
 
 
 def test_a_step_that_is_not_scored_is_a_gap() -> None:
-    (line,) = FIGURES["drift"](TABLE, LIGHT).data
-    assert list(line.x) == [1, 2, 3]
-    assert list(line.y) == [0.004, None, 0.006]
-    assert line.connectgaps is False
-    assert line.hovertext[0] == "step 1: mean |π − π_old| 0.00400"
-    assert list(FIGURES["reward"](TABLE, LIGHT).data[0].y) == [0.25, 0.5, 0.75]
+    mean = trace(draw("drift"), "mean |π − π_old|")
+    assert list(mean.x) == [1, 2, 3]
+    assert list(mean.y) == [0.004, None, 0.006]
+    assert mean.connectgaps is False
+    assert list(trace(draw("reward"), "mean reward").y) == [0.25, 0.5, 0.75]
+
+
+def test_bands_are_drawn_where_both_edges_are_known_and_what_is_zero_at_the_foot_of_the_axis() -> None:
+    figure = draw("drift")
+    assert list(figure.layout.yaxis.range) == [-3, -1]  # from .001 to .1: the median of step 1 is 0
+    assert list(trace(figure, "median").y) == [0.001, None, 0.001]
+    wide = trace(figure, "90 to 99 %")
+    assert list(wide.x) == [1, 1, None, 3, 3, None]  # two steps apart, nothing between them
+    assert list(wide.y) == [0.05, 0.01, None, 0.08, 0.02, None]
+    assert wide.hoverinfo == "skip"
+
+
+def test_marked_steps_have_a_ring_and_the_bound_is_dotted() -> None:
+    figure = draw("drift")
+    assert (list(trace(figure, "marked").x), list(trace(figure, "marked").y)) == ([3], [0.006])
+    assert (list(trace(figure, "bound").x), list(trace(figure, "bound").y)) == ([3], [0.005])
+    bad = draw("bad_updates")
+    assert (list(trace(bad, "marked").y), list(trace(bad, "bound").y)) == ([2.0], [1.0])  # percent
+    assert "marked" not in [entry.name for entry in draw("extremes").data]
 
 
 def test_mask_rates_are_percent_in_the_methods_colours_on_one_scale() -> None:
-    positive, negative = (FIGURES[f"masks_{sign}"](TABLE, LIGHT) for sign in ("positive", "negative"))
-    ppo, dppo = positive.data
-    assert list(ppo.y) == pytest.approx([5.0, None, 4.0], nan_ok=True)
-    assert list(dppo.y) == pytest.approx([1.0, None, 2.0], nan_ok=True)
-    assert (ppo.line.color, dppo.line.color) == (LIGHT.ppo, LIGHT.dppo)
-    assert [annotation.text for annotation in positive.layout.annotations] == ["DPPO", "PPO"]
+    positive, negative = (draw(f"masks_{sign}", RATES) for sign in ("positive", "negative"))
+    ppo, dppo, other = (trace(positive, name) for name in ("PPO", "DPPO", "cppo"))
+    assert list(ppo.y) == pytest.approx([5.0, 4.0])
+    assert list(dppo.y) == pytest.approx([1.0, 2.0])
+    assert (ppo.line.color, dppo.line.color, other.line.color) == (LIGHT.ppo, LIGHT.dppo, LIGHT.ink)
+    assert (ppo.line.dash, dppo.line.dash) == ("solid", "5px,3px")
+    assert [annotation.text for annotation in positive.layout.annotations] == ["DPPO", "cppo", "PPO"]  # by height
     assert positive.layout.yaxis.range == negative.layout.yaxis.range
     assert positive.layout.yaxis.range[1] == pytest.approx(5.75)  # the highest rate of both signs, and room
 
 
+def test_two_methods_of_a_family_are_called_by_their_names() -> None:
+    assert method_labels(["icepop", "dppo_binary_tv_old", "ppo_rollout", "ppo_old"]) == {
+        "ppo_rollout": "ppo_rollout",
+        "ppo_old": "ppo_old",
+        "dppo_binary_tv_old": "DPPO",
+        "icepop": "icepop",
+    }
+
+
+def test_labels_are_pushed_apart() -> None:
+    figure = panel([Line("a", [0], [1.0]), Line("b", [0], [1.0]), Line("c", [0], [2.0])], LIGHT, range=[0, 2])
+    shifts = {annotation.text: annotation.yshift for annotation in figure.layout.annotations}
+    assert shifts["a"] - shifts["b"] == pytest.approx(12.5, abs=0.2)  # the first line on top
+    assert sum(shifts.values()) == pytest.approx(0, abs=0.3)  # about their own middle
+
+
 def test_extremes_lie_around_zero() -> None:
-    figure = FIGURES["extremes"](TABLE, LIGHT)
-    assert [list(line.y) for line in figure.data] == [[0.25, None, 0.5], [-0.5, None, -0.25]]
+    figure = draw("extremes")
+    assert list(trace(figure, "max").y) == [0.25, None, 0.5]
+    assert list(trace(figure, "min").y) == [-0.5, None, -0.25]
     assert list(figure.layout.yaxis.range) == pytest.approx([-0.575, 0.575])
+
+
+def test_every_panel_has_the_same_margins_so_that_steps_stand_below_each_other() -> None:
+    panels = [draw(name) for name in FIGURES if not name.startswith("masks") and name != "drift"]
+    assert len({(figure.layout.margin.l, figure.layout.margin.r) for figure in panels if figure.data}) == 1
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_without_steps_a_figure_says_so(name: str) -> None:
-    figure = FIGURES[name](TABLE.slice(0, 0), LIGHT)
+    table = RATES if name.startswith("masks") else TABLE
+    figure = draw(name, table.slice(0, 0), MARKS.slice(0, 0))
     assert not figure.data
     assert figure.layout.annotations[0].text == "no steps yet"
-    unscored = FIGURES[name](TABLE.slice(1, 1), LIGHT)
-    assert bool(unscored.data) == (name == "reward")
+    if not name.startswith("masks"):
+        assert bool(draw(name, TABLE.slice(1, 1)).data) == (name == "reward")
+
+
+def test_many_steps_are_thinned_but_no_marked_one_is_lost() -> None:
+    n = 3 * MOST_STEPS
+    marks = pa.table({"step": pa.array(range(n), pa.uint32()), "marked": [step == 7 for step in range(n)]})
+    table = pa.table({"step": pa.array(range(n), pa.uint32())})
+    kept = thinned(table, marks)["step"].to_pylist()
+    assert kept == sorted({*range(0, n, 3), 7})
+    assert thinned(table.slice(0, 9), marks).num_rows == 9
+    assert thinned(table.slice(0, 0), marks.slice(0, 0)).num_rows == 0
+
+
+def test_thousands_of_steps_stay_small() -> None:
+    n = MOST_STEPS
+    columns = {
+        name: pa.array([math.sin(step + place) / 100 for step in range(n)]) for place, name in enumerate(NUMBERS)
+    }
+    names = {name: pa.array([PAIR[name]] * n) for name in PAIR}
+    table = pa.table({"step": pa.array(range(n), pa.uint32()), **columns, **names})
+    rates = pa.Table.from_pylist(
+        [
+            {"step": step, "method": name, "sign": 1, "share": math.sin(step) ** 2}
+            for name in list(METHODS)[:8]
+            for step in range(n)
+        ]
+    )
+    for name in FIGURES:
+        assert len(str(draw(name, rates if name.startswith("masks") else table).to_json())) < 300_000, name
 
 
 def tokens(*rows: dict[str, Any]) -> pa.Table:

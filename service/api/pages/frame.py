@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from service.api.pages.html import short, url
+from service.api.pages.html import formats, short, url
 from service.api.pages.options import options, reasons
 from service.api.pages.progress import job_row
 from service.api.state import Services
@@ -98,19 +98,14 @@ def downloads(found: Frame, figures: Iterable[str] = (), tables: Iterable[str] =
 
     A figure has `figure.<name>`; figures and tables have `csv.<name>`, `parquet.<name>` and `sql.<name>`.
     """
-    analysis, query = found.row["analysis"], found.view.chosen
+    place, query = ("api", "v1", "analyses", found.row["analysis"]), found.view.chosen
     model: Row = {}
     for name in figures:
-        model[f"figure.{name}"] = url("api", "v1", "analyses", analysis, "figures", name)
-        model |= _formats(analysis, name, FIGURES[name].table, query)
+        model[f"figure.{name}"] = url(*place, "figures", name)
+        model |= formats(name, *place, "tables", FIGURES[name].table, query=query)
     for name in tables:
-        model |= _formats(analysis, name, name, query)
+        model |= formats(name, *place, "tables", name, query=query)
     return model
-
-
-def _formats(analysis: str, name: str, table: str, query: Row) -> Row:
-    place = ("api", "v1", "analyses", analysis, "tables", table)
-    return {f"{kind}.{name}": url(*place, query={**query, "format": kind}) for kind in ("csv", "parquet", "sql")}
 
 
 def _about(row: Row, steps: list[Row], view: View, at: Row, known: dict[str, int]) -> Row:
@@ -124,6 +119,9 @@ def _about(row: Row, steps: list[Row], view: View, at: Row, known: dict[str, int
         "analysis": row["analysis"],
         "short": short(row["analysis"]),
         "run": row["run"],
+        "compare_href": url(
+            "compare", query={"a": row["analysis"], **{f"a_{name}": value for name, value in view.common.items()}}
+        ),
         "run_href": url("runs", row["run"], query={"analysis": row["analysis"]}),
         "where": "all steps" if view.step is None else f"step {view.step}",
         "pair": words.pair_sentence(

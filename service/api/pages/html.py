@@ -16,7 +16,7 @@ from service.errors import LensError
 from web.render import render
 from web.text import legible
 
-__all__ = ["error_page", "live", "moment", "page", "short", "url"]
+__all__ = ["error_page", "formats", "live", "moment", "page", "short", "url"]
 
 
 def page(request: Request, template: str, status: int = 200, **context: Any) -> Response:
@@ -51,6 +51,11 @@ def url(*parts: str, query: Mapping[str, Any] | None = None) -> str:
     path = "/" + "/".join(quote(part, safe="") for part in parts)
     given = {name: value for name, value in (query or {}).items() if value is not None}
     return path + ("?" + urlencode(given, quote_via=quote, safe="") if given else "")
+
+
+def formats(name: str, *place: str, query: Mapping[str, Any]) -> dict[str, str]:
+    """Where the rows of a figure or a table called `name` can be taken home: `csv.<name>`, `parquet.…`, `sql.…`."""
+    return {f"{kind}.{name}": url(*place, query={**query, "format": kind}) for kind in ("csv", "parquet", "sql")}
 
 
 def short(identity: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,31 +11,39 @@ from fastapi import APIRouter, Request, Response
 
 from dppo_core.methods.catalog import PRESETS
 from service.api.pages.html import live, moment, page, short, url
+from service.api.pages.names import analysis_label, both_sides
 from service.api.pages.progress import job_row, shown_jobs
+from service.api.pages.training import training
 from service.api.state import Services, ServicesDep
 from service.errors import NotFound
 from service.schemas.findings import by_level, messages, sentence
+from service.schemas.overview import RunView
 from web import words
-from web.numbers import count, number, plain, size
+from web.numbers import count, plain, size
 
 __all__ = ["router"]
 
 router = APIRouter()
 
 Row = dict[str, Any]
-FIGURES = ("drift", "extremes", "reward", "masks_positive", "masks_negative", "entropy")
 
 
 @router.get("/runs/{run}")
-def run_page(request: Request, run: str, services: ServicesDep, analysis: str | None = None) -> Response:
+def run_page(request: Request, run: str, services: ServicesDep) -> Response:
     """Timelines over steps, analyses, checkpoints, uploads and jobs of one run."""
-    return page(request, "run.html", m=_model(services, run, analysis or None), presets=_presets())
+    return page(request, "run.html", m=_model(services, run, _view(request)), presets=_presets())
 
 
 @router.get("/runs/{run}/live")
-def run_live(run: str, services: ServicesDep, analysis: str | None = None) -> Response:
+def run_live(request: Request, run: str, services: ServicesDep) -> Response:
     """The page's model, for a page that is open while steps land."""
-    return live(_model(services, run, analysis or None))
+    return live(_model(services, run, _view(request)))
+
+
+def _view(request: Request) -> RunView:
+    """The view in the address; a form writes `methods` once a method, a link all of them in one."""
+    methods = ",".join(dict.fromkeys(request.query_params.getlist("methods")))
+    return RunView.of({**request.query_params, "methods": methods}, set())
 
 
 def _presets() -> dict[str, str]:
@@ -44,19 +53,23 @@ def _presets() -> dict[str, str]:
     }
 
 
-def _model(services: Services, run: str, wanted: str | None) -> Row:
+def _model(services: Services, run: str, view: RunView) -> Row:
     row = services.store.runs.get(run)
     analyses = services.store.analyses.of_run(row["run_id"])
-    shown = _shown(analyses, wanted, run)
+    shown = _shown(analyses, view.analysis, run)
     chosen = shown["analysis"] if shown else None
-    steps = services.store.lens.table("timeline", {"run": run, "analysis": chosen}).to_pylist()
+    known = training(services, run, shown, view)
     checkpoints = services.store.checkpoints.of_run(row["run_id"])
+    steps = services.store.uploads.steps(row["run_id"])
     paired = _pairs(steps, checkpoints)
     uploads = [_upload(entry) for entry in services.store.uploads.of_run(row["run_id"])]
     jobs = [job_row(job) for job in shown_jobs(services.jobs.of_run(row["run_id"]))]
+    waiting = shown is not None and shown["n_finished"] < shown["n_steps"]
     return {
+        **known,
         "run": run,
-        "live": url("runs", run, "live", query={"analysis": wanted}),
+        "path": url("runs", run),
+        "live": url("runs", run, "live", query=view.chosen),
         "facts": _facts(row),
         "analysis": chosen or "",
         "has_analysis": shown is not None,
@@ -68,16 +81,15 @@ def _model(services: Services, run: str, wanted: str | None) -> Row:
         "has_analyses": bool(analyses),
         "has_checkpoints": bool(checkpoints),
         "has_jobs": bool(jobs),
-        "shown": f"{len(steps)} {chosen} {shown['n_finished'] if shown else ''}",
+        "shown": f"{len(steps)} {chosen} {shown['n_finished'] if shown else ''} {known['methods_measured']}",
         "title": f"analysis {short(chosen)}" if chosen else "",
         "pair": _pair(services, shown) if shown else "",
+        "waiting": waiting,
+        "waiting_for": f"{shown['n_finished']} of {shown['n_steps']} steps of this analysis are scored."
+        if shown
+        else "",
         "analysis_href": url("analyses", chosen) if chosen else "",
-        "figures": {
-            name: url("api", "v1", "runs", run, "figures", f"timeline_{name}", query={"analysis": chosen})
-            for name in FIGURES
-        },
-        "steps": [_step(step, shown) for step in steps],
-        "analyses": [_analysis(entry, run, chosen) for entry in analyses],
+        "analyses": [_analysis(entry, view, run, chosen) for entry in analyses],
         "checkpoints": [_checkpoint(entry) for entry in checkpoints],
         "uploads": uploads,
         "has_uploads": bool(uploads),
@@ -96,9 +108,9 @@ def _shown(analyses: list[Row], wanted: str | None, run: str) -> Row | None:
     return next((entry for entry in analyses if entry["n_finished"]), analyses[0] if analyses else None)
 
 
-def _pairs(steps: list[Row], checkpoints: list[Row]) -> bool:
+def _pairs(steps: Iterable[int], checkpoints: list[Row]) -> bool:
     known = {entry["step"] for entry in checkpoints}
-    return any(step["step"] in known and step["step"] + 1 in known for step in steps)
+    return any(step in known and step + 1 in known for step in steps)
 
 
 def _pair(services: Services, analysis: Row) -> str:
@@ -121,45 +133,21 @@ def _facts(row: Row) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in facts.items()]
 
 
-def _step(step: Row, analysis: Row | None) -> Row:
-    known = step["mean_abs_dp"] is not None
-
-    def rate(name: str) -> str:
-        value = step[name]
-        return "–" if value is None else "0" if value == 0 else number(100 * value)
-
-    return {
-        "step": str(step["step"]),
-        "rollouts": count(step["n_rollouts"]),
-        "length": number(step["mean_length"]),
-        "reward": number(step["mean_reward"]),
-        "entropy": number(step["mean_entropy_old"]),
-        "mean_dp": number(step["mean_abs_dp"]),
-        "max_dp": number(step["max_dp"]),
-        "min_dp": number(step["min_dp"]),
-        "ppo_positive": rate("ppo_positive"),
-        "dppo_positive": rate("binary_tv_positive"),
-        "ppo_negative": rate("ppo_negative"),
-        "dppo_negative": rate("binary_tv_negative"),
-        "linked": known,
-        "unlinked": not known,
-        "href": url("analyses", analysis["analysis"], query={"step": step["step"]}) if analysis and known else "",
-    }
-
-
-def _analysis(row: Row, run: str, chosen: str | None) -> Row:
+def _analysis(row: Row, view: RunView, run: str, chosen: str | None) -> Row:
     skipped = json.loads(row["skipped_steps"])
+    query = {"analysis": row["analysis"], "methods": view.methods}
     return {
         "id": short(row["analysis"]),
+        "analysis": row["analysis"],
+        "label": analysis_label(row),
         "href": url("analyses", row["analysis"]),
-        "show": url("runs", run, query={"analysis": row["analysis"]}),
+        "show": url("runs", run, query=query),
         "shown": row["analysis"] == chosen,
         "hidden": row["analysis"] != chosen,
-        "pair": f"{'μ' if row['anchor'] == 'rollout' else 'π_old'} → "
-        f"{ {'start': 'OLD', 'end': 'NEW', 'logged': 'logged π'}[row['evaluated_at']] }",
+        "pair": words.pair_arrow(row["anchor"], row["evaluated_at"]),
         "eps": f"{plain(row['eps_low'])} / {plain(row['eps_high'])}",
-        "tv": _both(row["delta_tv_low"], row["delta_tv_high"]),
-        "kl": _both(row["delta_kl_low"], row["delta_kl_high"]),
+        "tv": both_sides(row["delta_tv_low"], row["delta_tv_high"]),
+        "kl": both_sides(row["delta_kl_low"], row["delta_kl_high"]),
         "source": {"scored": f"scored in {row['dtype']}", "logged": "logged log-probs only"}[row["source"]],
         "finished": f"{row['n_finished']} / {row['n_steps']}",
         "stale": row["stale"],
@@ -168,10 +156,6 @@ def _analysis(row: Row, run: str, chosen: str | None) -> Row:
         "notes": [{"message": message} for message in messages("note", row["warnings"])],
         "skipped": [{"message": f"step {entry['step']}: {entry['reason']}"} for entry in skipped],
     }
-
-
-def _both(low: float, high: float) -> str:
-    return plain(low) if low == high else f"{plain(low)} / {plain(high)}"
 
 
 def _checkpoint(row: Row) -> Row:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from service.api.views import disagreement, measured, methods, overview, response, tokens, trainer
+from service.api.views import compare, disagreement, measured, methods, overview, response, tokens, trainer
 from service.api.views.registry import Figure, Table
 
-__all__ = ["FIGURES", "RUN_FIGURES", "TABLES"]
+__all__ = ["FIGURES", "RUN_FIGURES", "RUN_TABLES", "TABLES"]
 
 TABLES: dict[str, Table] = {}
 FIGURES: dict[str, Figure] = {}
-for module in (disagreement, overview, response, tokens, methods, measured, trainer):
+for module in (disagreement, overview, compare, response, tokens, methods, trainer, measured):
     assert not TABLES.keys() & module.TABLES.keys()
     TABLES |= module.TABLES
-for module in (disagreement, overview, response, tokens, methods):
-    FIGURES |= module.FIGURES
-RUN_FIGURES = overview.FIGURES
+    FIGURES |= getattr(module, "FIGURES", {})
+RUN_FIGURES, RUN_TABLES = overview.FIGURES, overview.TABLES

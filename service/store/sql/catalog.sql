@@ -21,7 +21,8 @@ CREATE TABLE uploads (
 -- What an upload brought for one step. Its rows are visible exactly while this row exists.
 CREATE TABLE upload_steps (
     upload VARCHAR NOT NULL, run_id VARCHAR NOT NULL, step UINTEGER NOT NULL, content VARCHAR NOT NULL,
-    rollouts UINTEGER NOT NULL, tokens UBIGINT NOT NULL, counted_tokens UBIGINT NOT NULL, pieces VARCHAR[] NOT NULL
+    rollouts UINTEGER NOT NULL, tokens UBIGINT NOT NULL, counted_tokens UBIGINT NOT NULL, pieces VARCHAR[] NOT NULL,
+    rewards UINTEGER, reward_sum DOUBLE
 );
 CREATE TABLE scorings (
     scoring VARCHAR PRIMARY KEY, run_id VARCHAR NOT NULL, step UINTEGER NOT NULL, created_at TIMESTAMP NOT NULL,
@@ -56,6 +57,14 @@ CREATE TABLE step_summary (
     n_drop_keep_dppo_topk_tv UBIGINT, n_drop_keep_dppo_topk_kl UBIGINT, n_drop_keep_dppo_exact_tv UBIGINT,
     n_drop_keep_dppo_exact_kl UBIGINT, n_near_threshold UBIGINT
 );
+-- One row per analysis and step; written with step_summary.
+CREATE TABLE step_metrics (
+    analysis VARCHAR NOT NULL, step UINTEGER NOT NULL, n UBIGINT NOT NULL, n_null UBIGINT NOT NULL,
+    mean_abs_dp DOUBLE, q50_abs_dp DOUBLE, q90_abs_dp DOUBLE, q99_abs_dp DOUBLE, min_dp DOUBLE, max_dp DOUBLE,
+    n_gradient UBIGINT NOT NULL, n_bad_update UBIGINT, n_near_bad_update UBIGINT,
+    mean_tv_binary_mismatch DOUBLE, mean_abs_log_mismatch DOUBLE, mean_tv_binary_old DOUBLE,
+    mean_entropy_old DOUBLE, mean_topk_mass_old DOUBLE
+);
 -- How far two scorings of OLD in different batch layouts lie apart, on a sample of a scoring's tokens.
 CREATE TABLE noise_floor (
     scoring VARCHAR PRIMARY KEY, n UBIGINT NOT NULL,
@@ -73,6 +82,10 @@ CREATE TABLE method_agreement (
 CREATE TABLE method_rates (
     analysis VARCHAR NOT NULL, step UINTEGER NOT NULL, method VARCHAR NOT NULL, sign TINYINT NOT NULL,
     n UBIGINT NOT NULL, n_drop UBIGINT NOT NULL
+);
+CREATE TABLE pipo (
+    analysis VARCHAR NOT NULL, step UINTEGER NOT NULL, mean_reward DOUBLE, improvement DOUBLE, weight DOUBLE,
+    reason VARCHAR
 );
 CREATE TABLE bounds (
     analysis VARCHAR NOT NULL, step UINTEGER NOT NULL, responses UBIGINT NOT NULL, left_out UBIGINT NOT NULL,

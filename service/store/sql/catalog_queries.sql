@@ -57,6 +57,12 @@ DELETE FROM upload_steps WHERE run_id = $run_id AND step = $step;
 -- name: delete_uploads_of_run
 DELETE FROM uploads WHERE run_id = $run_id;
 
+-- name: measure_rewards
+UPDATE upload_steps s SET rewards = m.rewards, reward_sum = m.reward_sum FROM (
+    SELECT step, count(reward) AS rewards, sum(reward) AS reward_sum
+    FROM read_parquet($pieces, hive_partitioning = false) WHERE upload = $upload GROUP BY step) m
+WHERE s.upload = $upload AND s.step = m.step;
+
 -- name: delete_upload_steps_of_run
 DELETE FROM upload_steps WHERE run_id = $run_id;
 
@@ -103,6 +109,12 @@ INSERT INTO method_rates BY NAME SELECT $analysis AS analysis, * FROM read_parqu
 -- name: delete_method_rates
 DELETE FROM method_rates WHERE analysis = $analysis;
 
+-- name: keep_pipo
+INSERT INTO pipo BY NAME SELECT $analysis AS analysis, * FROM read_parquet($path);
+
+-- name: delete_pipo
+DELETE FROM pipo WHERE analysis = $analysis;
+
 -- name: keep_bounds
 INSERT INTO bounds BY NAME SELECT $analysis AS analysis, * FROM read_parquet($path);
 
@@ -138,6 +150,9 @@ DELETE FROM analysis_scorings WHERE analysis = $analysis;
 -- name: delete_step_summary
 DELETE FROM step_summary WHERE analysis = $analysis;
 
+-- name: delete_step_metrics
+DELETE FROM step_metrics WHERE analysis = $analysis;
+
 -- name: unsummarised
 SELECT s.analysis, s.step FROM catalog.analysis_scorings s JOIN catalog.scorings x USING (scoring)
 WHERE x.finished_at IS NOT NULL AND NOT s.summarised;
@@ -171,3 +186,7 @@ DELETE FROM trash WHERE path = $path;
 -- name: keep_summary
 INSERT INTO catalog.step_summary
 SELECT * FROM lens.step_summary WHERE analysis = $analysis AND step = $step;
+
+-- name: keep_metrics
+INSERT INTO catalog.step_metrics
+SELECT * FROM lens.step_metrics WHERE analysis = $analysis AND step = $step;

@@ -21,6 +21,15 @@ COMMENT ON COLUMN checkpoints.path IS 'Directory of the base or full checkpoint'
 COMMENT ON COLUMN checkpoints.adapter IS 'Directory of the LoRA adapter, NULL = none';
 COMMENT ON COLUMN checkpoints.fingerprint IS 'Changes when the files change';
 
+COMMENT ON TABLE run_steps IS 'One row per run and uploaded step: what was logged.';
+COMMENT ON COLUMN run_steps.run IS 'The run''s name';
+COMMENT ON COLUMN run_steps.step IS 'Training step';
+COMMENT ON COLUMN run_steps.n_rollouts IS 'Responses';
+COMMENT ON COLUMN run_steps.n_tokens IS 'Response tokens, masked ones included';
+COMMENT ON COLUMN run_steps.mean_length IS 'Response tokens a response';
+COMMENT ON COLUMN run_steps.n_rewards IS 'Responses with a reward';
+COMMENT ON COLUMN run_steps.mean_reward IS 'Their mean reward';
+
 COMMENT ON VIEW rollouts IS 'One row per response.';
 COMMENT ON COLUMN rollouts.run IS 'The run''s name';
 COMMENT ON COLUMN rollouts.step IS 'Training step';
@@ -142,6 +151,26 @@ COMMENT ON COLUMN step_summary.n_drop_keep_dppo_exact_tv IS '… exact TV';
 COMMENT ON COLUMN step_summary.n_drop_keep_dppo_exact_kl IS '… exact KL';
 COMMENT ON COLUMN step_summary.n_near_threshold IS 'Tokens whose binary TV is within the noise floor (at least 1e-4) of delta on the side where DPPO could drop them';
 
+COMMENT ON TABLE step_metrics IS 'One row per analysis and step, all signs of the advantage together.';
+COMMENT ON COLUMN step_metrics.analysis IS 'Id';
+COMMENT ON COLUMN step_metrics.step IS 'Training step';
+COMMENT ON COLUMN step_metrics.n IS 'Tokens whose pair is known';
+COMMENT ON COLUMN step_metrics.n_null IS 'Tokens whose pair is not known';
+COMMENT ON COLUMN step_metrics.mean_abs_dp IS 'Mean |pi(a) - anchor(a)|';
+COMMENT ON COLUMN step_metrics.q50_abs_dp IS 'Median';
+COMMENT ON COLUMN step_metrics.q90_abs_dp IS '90 % quantile';
+COMMENT ON COLUMN step_metrics.q99_abs_dp IS '99 % quantile';
+COMMENT ON COLUMN step_metrics.min_dp IS 'Smallest pi(a) - anchor(a)';
+COMMENT ON COLUMN step_metrics.max_dp IS 'Largest pi(a) - anchor(a)';
+COMMENT ON COLUMN step_metrics.n_gradient IS 'Tokens with A <> 0 whose mu(a) and pi(a) are known';
+COMMENT ON COLUMN step_metrics.n_bad_update IS 'Those with A < 0 and mu(a) - pi(a) >= .5, whatever the anchor (section 5.3); NULL = not known';
+COMMENT ON COLUMN step_metrics.n_near_bad_update IS 'Those with A < 0 within the noise floor (at least 1e-4) of that .5';
+COMMENT ON COLUMN step_metrics.mean_tv_binary_mismatch IS 'Mean |pi_old(a) - mu(a)|';
+COMMENT ON COLUMN step_metrics.mean_abs_log_mismatch IS 'Mean |log pi_old(a) - log mu(a)|, nats';
+COMMENT ON COLUMN step_metrics.mean_tv_binary_old IS 'Mean |pi_new(a) - pi_old(a)|';
+COMMENT ON COLUMN step_metrics.mean_entropy_old IS 'Mean entropy of OLD, nats';
+COMMENT ON COLUMN step_metrics.mean_topk_mass_old IS 'Mean mass of OLD on its own top-K and the sampled token';
+
 COMMENT ON TABLE noise_floor IS 'How far two scorings of OLD in different batch layouts lie apart, on a sample of each step''s tokens; one row per analysis and step.';
 COMMENT ON COLUMN noise_floor.analysis IS 'Id';
 COMMENT ON COLUMN noise_floor.step IS 'Training step';
@@ -181,6 +210,14 @@ COMMENT ON COLUMN method_rates.method IS 'A method, as GET /api/v1/methods names
 COMMENT ON COLUMN method_rates.sign IS 'Sign of the advantage: -1 or 1';
 COMMENT ON COLUMN method_rates.n IS 'Tokens on which the method is known';
 COMMENT ON COLUMN method_rates.n_drop IS 'Those whose gradient it drops';
+COMMENT ON TABLE pipo IS 'PIPO''s policy improvement (arXiv:2604.00860), no token filter: how a step''s mean reward compares with the eight steps before it; one row per analysis and step.';
+COMMENT ON COLUMN pipo.analysis IS 'Id';
+COMMENT ON COLUMN pipo.step IS 'Training step';
+COMMENT ON COLUMN pipo.mean_reward IS 'Mean reward of the step''s responses';
+COMMENT ON COLUMN pipo.improvement IS 'xi: (mean reward - mean of the eight before) / their standard deviation';
+COMMENT ON COLUMN pipo.weight IS 'The factor that PIPO puts on the step before: xi, a tenth of it where negative';
+COMMENT ON COLUMN pipo.reason IS 'Why improvement is not known; NULL: it is';
+
 COMMENT ON TABLE bounds IS 'What theory says of NEW against OLD, per step: Theorem 3.1 and the lower bounds of Eq. 7 and 8 on J(new) - J(old). None certifies an improvement.';
 COMMENT ON COLUMN bounds.analysis IS 'Id';
 COMMENT ON COLUMN bounds.step IS 'Training step';

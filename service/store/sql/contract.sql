@@ -14,6 +14,12 @@ FROM catalog.checkpoints c JOIN catalog.runs r USING (run_id) ORDER BY r.run, c.
 CREATE TABLE _uploads AS
 SELECT u.upload, u.step, r.run FROM catalog.upload_steps u JOIN catalog.runs r USING (run_id);
 
+CREATE TABLE run_steps AS
+SELECT r.run, u.step, sum(u.rollouts)::UBIGINT AS n_rollouts, sum(u.tokens)::UBIGINT AS n_tokens,
+    sum(u.tokens) / sum(u.rollouts) AS mean_length, coalesce(sum(u.rewards), 0)::UBIGINT AS n_rewards,
+    sum(u.reward_sum) / sum(u.rewards) AS mean_reward
+FROM catalog.upload_steps u JOIN catalog.runs r USING (run_id) GROUP BY r.run, u.step ORDER BY r.run, u.step;
+
 CREATE TABLE analyses AS
 SELECT a.analysis, r.run, a.created_at, a.source, a.anchor, a.evaluated_at, a.eps_low, a.eps_high, a.dual_clip,
     a.delta_tv_low, a.delta_tv_high, a.delta_kl_low, a.delta_kl_high, a.weight_cap, a.top_k, a.topk_mode, a.dtype,
@@ -33,9 +39,13 @@ CREATE TABLE method_agreement AS FROM catalog.method_agreement ORDER BY analysis
 
 CREATE TABLE method_rates AS FROM catalog.method_rates ORDER BY analysis, step, method, sign;
 
+CREATE TABLE pipo AS FROM catalog.pipo ORDER BY analysis, step;
+
 CREATE TABLE bounds AS FROM catalog.bounds ORDER BY analysis, step;
 
 CREATE TABLE step_summary AS FROM catalog.step_summary ORDER BY analysis, step, sign;
+
+CREATE TABLE step_metrics AS FROM catalog.step_metrics ORDER BY analysis, step;
 
 -- Masks. Every argument is cast to DOUBLE: a FLOAT against a literal would compare in FLOAT. Any NULL gives NULL;
 -- dual_clip NULL means none. A = 0 keeps. ln(1 - eps_low) does not exist at eps_low >= 1: nothing is below it.
@@ -298,3 +308,56 @@ SELECT analysis, run, step, group_id, sample_id, position, turn, token_id, token
         delta_kl_low, delta_kl_high) AS keep_dppo_exact_kl,
     trainer_keep
 FROM _facts WHERE counted;
+
+-- One row per uploaded step of a run: what was logged, and what an analysis (NULL: none) found, at its own thresholds.
+-- <method>_positive, _negative: share of the tokens with that sign of A that the method drops.
+CREATE MACRO _timeline(run_, analysis_) AS TABLE
+WITH rates AS (
+    SELECT step,
+        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = 1) AS ppo_positive,
+        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = -1) AS ppo_negative,
+        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = 1) AS binary_tv_positive,
+        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = -1) AS binary_tv_negative,
+        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = 1) AS binary_kl_positive,
+        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = -1) AS binary_kl_negative
+    FROM step_summary WHERE analysis = analysis_ GROUP BY step)
+SELECT l.step, l.n_rollouts, l.mean_reward, l.mean_length, m.* EXCLUDE (analysis, step),
+    m.n_bad_update / nullif(m.n_gradient, 0) AS bad_share, r.* EXCLUDE (step), p.improvement,
+    f.q99_tv AS noise_tv, a.anchor, a.evaluated_at
+FROM run_steps l
+LEFT JOIN analyses a ON a.analysis = analysis_
+LEFT JOIN step_metrics m ON m.analysis = analysis_ AND m.step = l.step
+LEFT JOIN rates r ON r.step = l.step
+LEFT JOIN pipo p ON p.analysis = analysis_ AND p.step = l.step
+LEFT JOIN noise_floor f ON f.analysis = analysis_ AND f.step = l.step
+WHERE l.run = run_;
+
+-- Each step's drift against the run's own first steps: there is no universal threshold (arXiv:2602.04879 Fig. 3, 5).
+-- The first 10 % of the steps at which a quantity is known, at least 3, give its range [reference_low,
+-- reference_high]. A later step is marked where it lies outward of that range by more than the range's width and the
+-- noise: of a probability the noise floor, of the bad updates' share one token and those within the floor of .5.
+-- Outward is up, but down for min_dp. The first steps themselves have no bound.
+CREATE MACRO _marks(analysis_) AS TABLE
+WITH measured AS (
+    SELECT step,
+        unnest(['mean_abs_dp', 'max_dp', 'min_dp', 'bad_share', 'mean_tv_binary_mismatch']) AS quantity,
+        unnest([mean_abs_dp, max_dp, min_dp, n_bad_update / nullif(n_gradient, 0), mean_tv_binary_mismatch]) AS value,
+        unnest([floor, floor, floor, (n_near_bad_update + 1) / nullif(n_gradient, 0), floor]) AS noise
+    FROM (SELECT *, _floor(analysis_).tv AS floor FROM step_metrics WHERE analysis = analysis_)),
+placed AS (
+    SELECT *, CASE quantity WHEN 'min_dp' THEN -1 ELSE 1 END AS outward,
+        row_number() OVER (PARTITION BY quantity ORDER BY step) AS place,
+        least(greatest(3, ceil(0.1 * count(*) OVER (PARTITION BY quantity))),
+            count(*) OVER (PARTITION BY quantity))::UINTEGER AS n_reference
+    FROM measured WHERE value IS NOT NULL),
+referred AS (
+    SELECT *, min(value) FILTER (place <= n_reference) OVER (PARTITION BY quantity) AS reference_low,
+        max(value) FILTER (place <= n_reference) OVER (PARTITION BY quantity) AS reference_high
+    FROM placed),
+bounded AS (
+    SELECT *, CASE WHEN place > n_reference THEN CASE outward WHEN 1 THEN reference_high ELSE reference_low END
+        + outward * (reference_high - reference_low + noise) END AS bound
+    FROM referred)
+SELECT step, quantity, value, n_reference, reference_low, reference_high, noise, bound,
+    coalesce(outward * value > outward * bound, false) AS marked
+FROM bounded;

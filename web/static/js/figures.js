@@ -89,7 +89,8 @@ function wire(plot, plots) {
   plot.on("plotly_hover", ({ points, event }) => {
     if (!event) return; // one that another figure asked for
     for (const other of others()) {
-      const near = other.data.map((trace, curveNumber) => ({ curveNumber, pointNumber: trace.x?.indexOf?.(points[0].x) ?? -1 }))
+      const at = (trace) => (trace.hoverinfo === "skip" ? -1 : trace.x?.indexOf?.(points[0].x) ?? -1);
+      const near = other.data.map((trace, curveNumber) => ({ curveNumber, pointNumber: at(trace) }))
         .filter(({ curveNumber, pointNumber }) => pointNumber >= 0 && other.data[curveNumber].y[pointNumber] !== null);
       if (near.length) window.Plotly.Fx.hover(other, near);
     }

@@ -12,7 +12,7 @@ let { shown } = root.dataset;
 async function refresh() {
   const model = await live.refresh(root.dataset.live);
   if (model === null) return;
-  for (const plot of figures.plots) plot.dataset.figure = model.figures[plot.dataset.key];
+  for (const plot of figures.plots) plot.dataset.figure = model[plot.dataset.key];
   document.querySelector(".multiples").dataset.stepHref = model.analysis_href;
   jobs.watch();
   if (model.shown !== shown) figures.draw(); // another step has landed
@@ -26,6 +26,9 @@ document.querySelector(".multiples").addEventListener("pick", ({ detail }) => {
   address.searchParams.set("step", detail.x);
   location.assign(address);
 });
+
+// another analysis is another page
+document.querySelector("[data-submit]").addEventListener("change", ({ target }) => target.form.requestSubmit());
 
 const form = document.getElementById("start");
 form.addEventListener("submit", async (event) => {

@@ -14,3 +14,9 @@ SELECT * FROM bounds WHERE analysis = $analysis AND ($step IS NULL OR step = $st
 
 -- name: step_summary
 SELECT * FROM step_summary WHERE analysis = $analysis ORDER BY step, sign NULLS LAST;
+
+-- name: step_metrics
+SELECT * FROM step_metrics WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;
+
+-- name: pipo
+SELECT * FROM pipo WHERE analysis = $analysis AND ($step IS NULL OR step = $step) ORDER BY step;

@@ -1,24 +1,32 @@
--- What a run's page asks: its steps, and what an analysis (if any) found in them.
+-- What a run's page asks: its steps, and what an analysis (if any) found in them. Only small published tables are read.
 
 -- name: timeline
--- One row per uploaded step: rewards and lengths from the log, drift and mask rates from the analysis (if any).
-WITH logged AS (
-    SELECT step, count(*) AS n_rollouts, avg(reward) AS mean_reward, avg(response_tokens) AS mean_length
-    FROM rollouts WHERE run = $run GROUP BY step),
-summary AS (
-    SELECT step, sum(n)::BIGINT AS n, sum(n_null)::BIGINT AS n_null,
-        sum(n * mean_abs_dp) / sum(n) FILTER (mean_abs_dp IS NOT NULL) AS mean_abs_dp,
-        min(min_dp) AS min_dp, max(max_dp) AS max_dp,
-        sum((n + n_null) * mean_entropy_old) / sum(n + n_null) FILTER (mean_entropy_old IS NOT NULL) AS mean_entropy_old,
-        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = 1) AS ppo_positive,
-        max(n_drop_keep_ppo / nullif(n, 0)) FILTER (sign = -1) AS ppo_negative,
-        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = 1) AS binary_tv_positive,
-        max(n_drop_keep_dppo_binary_tv / nullif(n, 0)) FILTER (sign = -1) AS binary_tv_negative,
-        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = 1) AS binary_kl_positive,
-        max(n_drop_keep_dppo_binary_kl / nullif(n, 0)) FILTER (sign = -1) AS binary_kl_negative
-    FROM step_summary WHERE analysis = $analysis GROUP BY step)
-SELECT logged.step, n_rollouts, mean_reward, mean_length, summary.* EXCLUDE (step), f.q99_tv AS noise_tv,
-    a.anchor, a.evaluated_at
-FROM logged LEFT JOIN summary ON summary.step = logged.step LEFT JOIN analyses a ON a.analysis = $analysis
-LEFT JOIN noise_floor f ON f.analysis = $analysis AND f.step = logged.step
-ORDER BY logged.step;
+-- One row per uploaded step: rewards and lengths from the log; drift, bad updates and drop rates from the analysis.
+FROM _timeline($run, $analysis) ORDER BY step;
+
+-- name: step_marks
+-- Each step's drift, extremes, bad updates and mismatch against the run's own first steps, and whether it left their
+-- range: beyond `bound`, which is that range, widened by its own width and the noise.
+FROM _marks($analysis) ORDER BY quantity, step;
+
+-- name: mask_rates
+-- Share of the tokens with A <> 0 that chosen methods drop, by step and sign; $methods is a list with commas, NULL for
+-- PPO and DPPO with binary TV from the analysis's anchor. Those two are known from the first step that is published,
+-- every other method once all of them are.
+WITH own AS (
+    SELECT s.*, 'ppo_' || a.anchor AS ppo, 'dppo_binary_tv_' || a.anchor AS dppo
+    FROM step_summary s JOIN analyses a USING (analysis)
+    WHERE analysis = $analysis AND sign IN (-1, 1) AND n > 0),
+rates AS (
+    SELECT step, ppo AS method, sign, n, n_drop_keep_ppo AS n_drop FROM own
+    UNION ALL SELECT step, dppo, sign, n, n_drop_keep_dppo_binary_tv FROM own
+    UNION ALL SELECT step, method, sign, n, n_drop FROM method_rates
+    WHERE analysis = $analysis AND method NOT IN (SELECT unnest([ppo, dppo]) FROM own))
+SELECT step, method, sign, n, n_drop, n_drop / n AS share FROM rates
+WHERE list_contains(string_split($methods, ','), method)
+    OR ($methods IS NULL AND method IN (SELECT unnest([ppo, dppo]) FROM own))
+ORDER BY method, sign, step;
+
+-- name: method_reasons
+-- The methods that were evaluated, and why some could not be (reason NULL: it was).
+SELECT DISTINCT method, reason FROM method_agreement WHERE analysis = $analysis ORDER BY method;
