@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["UNKNOWN", "count", "number", "percent", "plain", "probability", "signed", "size"]
+__all__ = ["UNKNOWN", "count", "number", "percent", "plain", "probability", "share", "signed", "size"]
 
 UNKNOWN = "–"
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -58,6 +58,13 @@ def percent(part: int | None, whole: int | None) -> str:
     if share > 99.95:
         return "> 99.9 %"
     return f"{number(share)} %"
+
+
+def share(value: float | None) -> str:
+    """A share that was not counted, .0285, as `2.85 %`; what is short of all of it does not read as all."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return "> 99.9 %" if 0.9995 < value < 1 else "100 %" if value == 1 else f"{number(100 * value)} %"
 
 
 def probability(log_probability: float | None) -> str:

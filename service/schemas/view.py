@@ -15,6 +15,7 @@ from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
 __all__ = [
     "DIVERGENCES",
     "Address",
+    "ApproximationView",
     "MethodsView",
     "Metric",
     "ReaderView",
@@ -116,6 +117,19 @@ class ResponseView(View):
 
     step: Step
     sample_id: str
+
+
+class ApproximationView(View):
+    """The view of what approximates what: of its divergence only the measure counts, TV or KL."""
+
+    def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
+        """SQL parameters; `delta_tv_*` are thresholds of TV whatever the measure, for intervals, which are of TV."""
+        found = super().parameters(analysis)
+        measure = self.divergence.rpartition("_")[2]
+        sides = ("delta_low", "delta_high")
+        of_tv = found if measure == "tv" else {side: analysis[side.replace("delta", "delta_tv")] for side in sides}
+        tv = {side.replace("delta", "delta_tv"): of_tv[side] for side in sides}
+        return {**found, "measure": measure, "top_k": analysis["top_k"], **tv}
 
 
 class MethodsView(View):

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from dppo_core.intervals import TVInterval
 from dppo_core.masks import Decision, keep_dppo, keep_ppo
 from service.settings import Settings
 from service.store.store import Store
+from service.worker.measure import cohen_kappa
 
 CONTRACT = {
     "runs": "run created_at framework temperature top_p top_k logprobs_mode tokenizer n_steps n_rollouts n_tokens",
@@ -203,6 +205,71 @@ def test_a_dual_clip_of_null_is_none(lens: duckdb.DuckDBPyConnection) -> None:
         True,
         False,
     )
+
+
+def test_certified_bounds_are_dppo_core_s(lens: duckdb.DuckDBPyConnection) -> None:
+    rng = np.random.default_rng(3)
+    p, q = (rng.dirichlet(np.full(6, 0.5), 4000).astype(np.float32).astype(np.float64) + 1e-12 for _ in "pq")
+    held = slice(0, 3)  # the sampled token is the first, and of the top-K set
+    mass = {"anchor": p[:, held].sum(1), "new": q[:, held].sum(1)}
+    parts = np.abs(p[:, held] - q[:, held]).sum(1) + np.abs(mass["anchor"] - mass["new"])
+    columns = {
+        "logp_anchor": np.log(p[:, 0]),
+        "logp_new": np.log(q[:, 0]),
+        "tv_topk": parts / 2,
+        "mass_anchor": mass["anchor"],
+        "mass_new": mass["new"],
+    }
+    for place, name in enumerate(columns):
+        columns[name][place::11] = np.nan
+    cursor = lens.cursor()
+    cursor.register("t", as_arrow(columns))
+    found = cursor.execute(
+        "SELECT _ceiling_sampled(logp_anchor, logp_new), _ceiling_topk(tv_topk, mass_anchor, mass_new) FROM t"
+    ).fetchnumpy()
+    sampled, topk = (values.filled(np.nan) for values in found.values())
+    tensors = {name: torch.from_numpy(values) for name, values in columns.items()}
+    expected = TVInterval.from_sampled(tensors["logp_anchor"], tensors["logp_new"]).upper.numpy()
+    known = ~np.isnan(columns["logp_anchor"] + columns["logp_new"])
+    np.testing.assert_allclose(sampled[known], expected[known], rtol=0, atol=1e-15)
+    rests = (1 - tensors["mass_anchor"], 1 - tensors["mass_new"])
+    expected = TVInterval.from_topk(tensors["tv_topk"], *rests).upper.numpy()
+    whole = ~np.isnan(columns["tv_topk"] + columns["mass_anchor"] + columns["mass_new"])
+    np.testing.assert_allclose(topk[whole], expected[whole], rtol=0, atol=1e-15)
+    assert np.isnan(sampled[~known]).all()
+    assert np.isnan(topk[~whole]).all()
+    both = known & whole
+    exact = np.abs(p - q).sum(1) / 2
+    assert (exact <= topk + 1e-12)[both].all()
+    assert (topk <= sampled + 1e-12)[both].all()
+
+
+@pytest.mark.parametrize(
+    ("cells", "kappa"),
+    [((8, 3, 0, 1), 4 / 13), ((6, 2, 0, 2), 6 / 11), ((0, 5, 5, 0), -1.0), ((9, 0, 0, 0), None), ((0,) * 4, None)],
+)
+def test_kappa(lens: duckdb.DuckDBPyConnection, cells: tuple[int, ...], kappa: float | None) -> None:
+    ((found,),) = lens.cursor().execute("SELECT _kappa(?, ?, ?, ?)", list(cells)).fetchall()
+    assert found == (None if kappa is None else pytest.approx(kappa))
+    assert found == (None if kappa is None else pytest.approx(cohen_kappa(*cells)))
+
+
+def test_bins_of_a_probability_hold_their_lower_edge(lens: duckdb.DuckDBPyConnection) -> None:
+    values = "(0::DOUBLE), (0.001), (0.00999), (0.1), (0.5), (0.9), (0.98), (0.99), (1), (NULL)"
+    query = f"SELECT p, _bin_low(_bin_of(p)), _bin_high(_bin_of(p)) FROM (VALUES {values}) t(p)"
+    found = lens.cursor().execute(query).fetchall()
+    assert found == [
+        (0, 0, 0.001),
+        (0.001, 0.001, 0.01),
+        (0.00999, 0.001, 0.01),
+        (0.1, 0.1, 0.5),
+        (0.5, 0.5, 0.9),
+        (0.9, 0.9, 0.99),
+        (0.98, 0.9, 0.99),
+        (0.99, 0.99, 1),
+        (1, 0.99, 1),
+        (None, None, None),
+    ]
 
 
 def test_the_boundary_curve_of_kl_solves_kl_equals_delta(tmp_path: Path) -> None:

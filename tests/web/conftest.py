@@ -4,21 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.live import Server
-from tests.web import counted, hand, story
+from tests.web import counted, exact, hand, story
+
+
+@dataclass(frozen=True)
+class ExactSite:
+    """A running server with the run of `tests.web.exact`: its analyses with K = 2 and K = 3."""
+
+    server: Server
+    two: str
+    three: str
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def live(self, page: str, **view: object) -> dict[str, Any]:
+        """The model of a page of the analysis with K = 2 under a view."""
+        response = httpx.get(f"{self.url}/analyses/{self.two}/{page}/live", params=view, timeout=30)  # type: ignore[arg-type]
+        assert response.status_code == 200, response.text
+        model: dict[str, Any] = response.json()
+        return model
+
+    def rows(self, table: str, analysis: str | None = None, **view: object) -> list[dict[str, Any]]:
+        """A table of an analysis (K = 2, if it is not named) under a view."""
+        response = self.server.api.get(f"/analyses/{analysis or self.two}/tables/{table}", params=view)  # type: ignore[arg-type]
+        assert response.status_code == 200, response.text
+        rows: list[dict[str, Any]] = response.json()
+        return rows
 
 
 @dataclass(frozen=True)
 class Site:
-    """A running server with the run of `tests.web.hand`; `empty_home` is its first page before there was any run."""
+    """A running server with the run of `tests.web.hand`; `empty_home` is its first page before there was any run.
+
+    `exact` is another server, with the run of `tests.web.exact`.
+    """
 
     server: Server
     analysis: str
     empty_home: str
+    exact: ExactSite | None = None
 
     @property
     def url(self) -> str:
@@ -30,10 +62,18 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def exact_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExactSite]:
+    data = tmp_path_factory.mktemp("exact") / "data"
+    filled = exact.fill(data)
+    with Server(data) as server:
+        yield ExactSite(server, filled.two, filled.three)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, exact_site: ExactSite) -> Iterator[Site]:
     with Server(tmp_path_factory.mktemp("site") / "data") as server:
         empty = httpx.get(server.url, headers={"accept": "text/html"}).text
-        yield Site(server, hand.fill(server), empty)
+        yield Site(server, hand.fill(server), empty, exact_site)
 
 
 @pytest.fixture(scope="module")

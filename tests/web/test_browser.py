@@ -49,11 +49,9 @@ def silent(context: BrowserContext, site: Site) -> Iterator[Page]:
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
+    own = (site.url, site.exact.url, "data:", "blob:")
     page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith((site.url, "data:", "blob:")) else said.append(f"request to {request.url}")
-        ),
+        "request", lambda request: None if request.url.startswith(own) else said.append(f"request to {request.url}")
     )
     page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
     yield page
@@ -151,6 +149,46 @@ def test_the_matrix_shows_what_is_asked_for(page: Page, site: Site) -> None:
     assert query(page) == {}
 
 
+def test_masks_against_exact_follow_delta_and_the_measure(page: Page, site: Site) -> None:
+    page.goto(f"{site.exact.url}/analyses/{site.exact.two}/approximation?step=0")
+    missed = page.locator('[data-text="head.binary"]')
+    expect(missed).to_have_text("7")
+    page.locator("#delta_high").fill("0.35")  # above T2's .3125: for A > 0 nothing is dropped any more
+    expect(missed).to_have_text("4")
+    assert query(page) == {"step": ["0"], "delta_high": ["0.35"]}
+    expect(page.locator('[data-list="masks"] tr').first).to_contain_text("0.35")
+    drawn(page)
+    page.locator('select[name="divergence"]').focus()
+    page.locator('select[name="divergence"]').select_option("binary_kl")
+    expect(page.locator("#delta_high")).to_have_value("0.05")  # of KL
+    expect(page.locator('[data-text="kind"]')).to_have_text("KL")
+    assert query(page) == {"step": ["0"], "divergence": ["binary_kl"]}
+    drawn(page)
+    page.locator(".tabs a", has_text="Mismatch").click()
+    expect(page.locator("h1")).to_have_text("Mismatch and update")
+    assert query(page) == {"step": ["0"], "divergence": ["binary_kl"]}
+
+
+def test_a_response_of_the_mismatch_opens_where_it_is_worst(page: Page, site: Site) -> None:
+    page.goto(f"{site.exact.url}/analyses/{site.exact.two}/mismatch?step=1")
+    drawn(page)
+    expect(page.locator(".alert:visible")).to_contain_text("1 of 2 responses were sampled by a policy older")
+    expect(page.locator('[data-text="anchor_kept"]')).to_have_text("3")
+    page.locator('select[name="evaluated_at"]').select_option("start")
+    expect(page.locator('[data-text="when"]')).to_have_text("at the step’s start")
+    page.locator("summary", has_text="What imports said").click()
+    expect(page.locator('[data-list="findings"]')).to_contain_text("a note <b>")
+    page.locator('[data-list="responses"] a', has_text="up").click()
+    expect(page.locator('.t[aria-selected="true"]')).to_have_id("t8")
+    assert query(page) == {
+        "step": ["1"],
+        "sample_id": ["up"],
+        "at": ["8"],
+        "anchor": ["rollout"],
+        "evaluated_at": ["start"],
+    }
+
+
 def test_choices_are_history(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/analyses/{site.analysis}")
     page.locator('select[name="step"]').select_option("0")
@@ -202,6 +240,9 @@ PAGES = {
     "tokens": lambda site: f"{site.url}/analyses/{site.analysis}/tokens?token_id=3",
     "rollout": lambda site: rollout(site, "positive", 0),
     "pair of responses": lambda site: rollout(site, "negative", 0, "&beside=positive&metric=ratio"),
+    "approximation": lambda site: f"{site.exact.url}/analyses/{site.exact.two}/approximation?step=0",
+    "approximation-logged": lambda site: f"{site.url}/analyses/{site.analysis}/approximation",
+    "mismatch": lambda site: f"{site.exact.url}/analyses/{site.exact.two}/mismatch?step=1",
     "methods": lambda site: f"{site.url}/analyses/{site.analysis}/methods",
     "theory": lambda site: f"{site.url}/analyses/{site.analysis}/theory",
     "compare": lambda site: f"{site.url}/compare?a={site.analysis}&a_step=0&b={site.analysis}&b_step=1",

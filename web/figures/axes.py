@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["divergence_axis", "logit", "logit_axis", "ratio_axis"]
+from web.numbers import plain
+
+__all__ = ["DECADES", "Bins", "divergence_axis", "interval", "logit", "logit_axis", "ratio_axis"]
 
 PROBABILITIES = {
     1e-6: "10⁻⁶",
@@ -47,6 +50,38 @@ PAD = 0.012  # of the axis, so that what is clipped to the edge is not cut in ha
 def logit(p: float) -> float:
     """ln(p / (1 − p)), where probabilities near 0 and near 1 get the same room."""
     return math.log(p / (1 - p))
+
+
+def interval(low: float, high: float) -> str:
+    """A bin of a probability: < .001, .001–.01, … ≥ .99."""
+    start, end = (plain(edge).removeprefix("0") for edge in (low, high))
+    return f"< {end}" if low == 0 else f"≥ {start}" if high == 1 else f"{start}–{end}"
+
+
+class Bins:
+    """An axis of bins of a probability, one unit wide each, whatever their width; a tick stands at every edge.
+
+    edges: every edge of the bins that are shown, ascending.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """The bins of rows with p_low and p_high."""
+        self.edges = sorted({edge for row in rows for edge in (row["p_low"], row["p_high"])})
+
+    def place(self, row: Mapping[str, Any]) -> int:
+        """The middle of a row's bin on the axis."""
+        return self.edges.index(row["p_low"])
+
+    def axis(self, title: str) -> dict[str, Any]:
+        """Settings of the axis."""
+        ticks = range(len(self.edges))
+        return {
+            "range": [-0.56, len(self.edges) - 1.44],
+            "tickvals": [tick - 0.5 for tick in ticks],
+            "ticktext": [plain(edge).removeprefix("0") or "0" for edge in self.edges],
+            "tickangle": 0,
+            "title.text": title,
+        }
 
 
 def _padded(low: float, high: float) -> list[float]:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
 from web.figures.axes import divergence_axis, logit_axis, ratio_axis
 from web.figures.boundaries import add_boundaries
-from web.figures.theme import MARKS, Theme, empty, layout, noise_band
+from web.figures.density import Grid, heat
+from web.figures.theme import LEGEND, MARKS, Theme, empty, footnotes, layout, noise_band
 from web.numbers import count, number, signed
 from web.text import label
 from web.words import DIVERGENCES, SIGNS, cell_name, symbols
@@ -24,7 +24,7 @@ from web.words import DIVERGENCES, SIGNS, cell_name, symbols
 __all__ = ["Frame", "plane"]
 
 LN10 = math.log(10)
-LEGEND = {"ppo_only_drops": "only PPO", "dppo_only_drops": "only DPPO", "both_drop": "both"}
+NAMES = {"ppo_only_drops": "only PPO", "dppo_only_drops": "only DPPO", "both_drop": "both"}
 
 
 @dataclass(frozen=True)
@@ -75,66 +75,15 @@ def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Fra
     if frame.noise:
         low, high = (-frame.noise, frame.noise) if frame.y == "ratio" else (frame.y_low, math.log(frame.noise) / LN10)
         noise_band(figure, max(low, frame.y_low), min(high, frame.y_high), theme)
-    figure.add_trace(_density(density, frame, theme))
+    grid = Grid(-frame.x_limit, frame.x_limit, frame.y_low, frame.y_high, frame.x_bins, frame.y_bins)
+    figure.add_trace(heat(density, grid, theme))
     add_boundaries(figure, boundaries, frame, theme)
     for cell in MARKS:
         rows = [row for row in dropped.to_pylist() if row["cell"] == cell and _y(row, frame) is not None]
         figure.add_trace(_points(cell, rows, frame, theme))
-    figure.update_layout(
-        showlegend=True,
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1.015,
-            "yanchor": "bottom",
-            "font": {"size": 11.5},
-            "bgcolor": "rgba(0,0,0,0)",
-            "itemsizing": "trace",
-            "itemwidth": 30,
-        },
-    )
-    coverage = _coverage(frame, dropped.num_rows)
-    figure.add_annotation(
-        text="<br>".join(coverage),
-        x=0,
-        y=0,
-        yshift=-46,
-        xref="paper",
-        yref="paper",
-        xanchor="left",
-        yanchor="top",
-        showarrow=False,
-        font={"size": 11, "color": theme.muted},
-        align="left",
-    )
-    return figure.update_layout(margin={"b": 48 + 16 * max(2, len(coverage))})
-
-
-def _density(density: pa.Table, frame: Frame, theme: Theme) -> go.Heatmap:
-    counts = np.zeros((frame.y_bins, frame.x_bins), dtype=np.int32)
-    counts[density["y_bin"].to_numpy(), density["x_bin"].to_numpy()] = density["n"].to_numpy()
-    shade = np.full(counts.shape, np.nan, dtype=np.float32)
-    np.log10(counts, out=shade, where=counts > 0)
-    return go.Heatmap(
-        x=_centres(-frame.x_limit, frame.x_limit, frame.x_bins),
-        y=_centres(frame.y_low, frame.y_high, frame.y_bins),
-        z=shade,
-        zmin=0,
-        zmax=max(1.0, float(np.nanmax(shade))),
-        customdata=counts,
-        hoverongaps=False,
-        hovertemplate="%{customdata:,} tokens<extra></extra>",
-        showscale=False,
-        showlegend=False,
-        colorscale=[[0, theme.density_low], [1, theme.density_high]],
-        name="density",
-    )
-
-
-def _centres(low: float, high: float, bins: int) -> np.ndarray[Any, Any]:
-    edges = np.linspace(low, high, bins + 1)
-    return (edges[:-1] + edges[1:]) / 2
+    figure.update_layout(showlegend=True, legend=LEGEND)
+    footnotes(figure, _coverage(frame, dropped.num_rows), theme, room=2)
+    return figure
 
 
 def _y(row: Mapping[str, Any], frame: Frame) -> float | None:
@@ -149,7 +98,7 @@ def _points(cell: str, rows: list[dict[str, Any]], frame: Frame, theme: Theme) -
         x=[min(max(row["x"], -frame.x_limit), frame.x_limit) for row in rows],
         y=[min(max(_y(row, frame) or 0.0, frame.y_low), frame.y_high) for row in rows],
         mode="markers",
-        name=LEGEND[cell],
+        name=NAMES[cell],
         cliponaxis=False,
         marker={
             "symbol": mark.symbol,

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import plotly.graph_objects as go
 
-__all__ = ["MARKS", "THEMES", "Mark", "Theme", "css", "empty", "layout", "noise_band", "theme_of"]
+__all__ = [
+    "LEGEND",
+    "MARKS",
+    "THEMES",
+    "Mark",
+    "Theme",
+    "css",
+    "empty",
+    "footnotes",
+    "layout",
+    "noise_band",
+    "theme_of",
+]
 
 SANS = 'Inter, "Helvetica Neue", "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif'
 
@@ -95,6 +108,19 @@ MARKS = {
 }
 
 
+LEGEND: dict[str, Any] = {  # above the axes, on one line where there is room
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "y": 1.015,
+    "yanchor": "bottom",
+    "font": {"size": 11.5},
+    "bgcolor": "rgba(0,0,0,0)",
+    "itemsizing": "trace",
+    "itemwidth": 30,
+}
+
+
 def theme_of(name: str) -> Theme:
     """The theme called `name`. Raises KeyError for another name than light or dark."""
     return THEMES[name]
@@ -161,6 +187,24 @@ def empty(theme: Theme, message: str) -> go.Figure:
         text=message, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 13, "color": theme.muted}
     )
     return figure
+
+
+def footnotes(figure: go.Figure, lines: Sequence[str], theme: Theme, room: int = 0) -> None:
+    """Small lines below the x axis' title: what is drawn and what is not. `room`: for at least how many lines."""
+    figure.add_annotation(
+        text="<br>".join(lines),
+        x=0,
+        y=0,
+        yshift=-46,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        yanchor="top",
+        showarrow=False,
+        font={"size": 11, "color": theme.muted},
+        align="left",
+    )
+    figure.update_layout(margin={"b": 48 + 16 * max(room, len(lines))})
 
 
 def noise_band(figure: go.Figure, low: float, high: float, theme: Theme, yref: str = "y") -> None:

@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api.pages import analysis, assets, compare, home, login, methods, rollout, run, theory, tokens
+from service.api.pages import (
+    analysis,
+    approximation,
+    assets,
+    compare,
+    home,
+    login,
+    methods,
+    mismatch,
+    rollout,
+    run,
+    theory,
+    tokens,
+)
 from service.api.pages.html import error_page
 
 __all__ = ["error_page", "router"]
 
 router = APIRouter(include_in_schema=False)
-for module in (assets, login, home, run, rollout, analysis, tokens, methods, theory, compare):
+for module in (assets, login, home, run, rollout, analysis, tokens, approximation, mismatch, methods, theory, compare):
     router.include_router(module.router)

@@ -21,12 +21,14 @@ from web.numbers import count, number, plain
 __all__ = ["Frame", "downloads", "frame"]
 
 Row = dict[str, Any]
-TABS = {
+TABS = {  # the last part of a page's path, and its name
     "": "Disagreement",
     "tokens": "Tokens",
+    "approximation": "Approximation",
+    "mismatch": "Mismatch",
     "methods": "Methods",
     "theory": "Theory",
-}  # the last part of a page's path, and its name
+}
 DIALS = ("eps_low", "eps_high", "delta_low", "delta_high")
 NEAR_RATIO, NEAR_DIVERGENCE = 1e-3, 1e-4  # the least that counts as near, as in the macro _floor of the contract
 
@@ -35,17 +37,17 @@ NEAR_RATIO, NEAR_DIVERGENCE = 1e-3, 1e-4  # the least that counts as near, as in
 class Frame:
     """An analysis under a view.
 
-    row: the analysis. at: SQL parameters of the view. model: what the page's head and its controls print. known: how
-    many tokens have each anchor/point/estimate.
+    row: the analysis. at: SQL parameters of the view. known: how many tokens have each anchor/point/estimate. model:
+    what the page's head and its controls print.
     """
 
     row: Row
     at: Row
     steps: list[Row]
     view: View
+    known: dict[str, int]
     model: Row
     lens: Lens
-    known: dict[str, int]
 
     def href(self, *parts: str, **query: Any) -> str:
         """A path below the analysis under the same view, changed by `query`."""
@@ -90,7 +92,7 @@ def frame(services: Services, analysis: str, view: View, tab: str) -> Frame:
         "filling": bool(jobs) and row["n_finished"] < row["n_steps"],
         "paused": not jobs and row["n_finished"] < row["n_steps"],
     }
-    return Frame(row, at, steps, view, model, lens, known)
+    return Frame(row, at, steps, view, known, model, lens)
 
 
 def downloads(found: Frame, figures: Iterable[str] = (), tables: Iterable[str] = ()) -> Row:

@@ -146,6 +146,97 @@ CREATE MACRO _logit(logp) AS logp - ln(greatest(1 - exp(least(logp, 0)), 1e-12))
 CREATE MACRO _kl_binary(p, q) AS
     p * ln(p / q) + (1 - p) * ln((1 - p) / (1 - q));
 
+-- Bins of a probability: [0, .001), [.001, .01), … [.99, 1]. _bin_of numbers them from 1.
+CREATE MACRO _bin_low(bin) AS ([0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99]::DOUBLE[])[bin];
+CREATE MACRO _bin_high(bin) AS ([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 1]::DOUBLE[])[bin];
+CREATE MACRO _bin_of(p) AS
+CASE WHEN p < 0.001 THEN 1 WHEN p < 0.01 THEN 2 WHEN p < 0.1 THEN 3 WHEN p < 0.5 THEN 4 WHEN p < 0.9 THEN 5
+    WHEN p < 0.99 THEN 6 WHEN p IS NOT NULL THEN 7 END;
+
+-- Cohen's kappa of two masks from their four cells; NULL where chance agreement is 1.
+CREATE MACRO _kappa(both_keep, only_one, only_other, both_drop) AS
+2 * (both_keep::DOUBLE * both_drop - only_one::DOUBLE * only_other)
+    / nullif((both_keep + only_one)::DOUBLE * (only_one + both_drop)
+        + (both_keep + only_other)::DOUBLE * (only_other + both_drop), 0);
+
+-- Certified upper bounds of TV (dppo_core.intervals): from the sampled token, TV = 1 - sum min(P, Q) <= 1 - min(P(a),
+-- Q(a)); from top-K, TV <= TV_topK + min(rest of P, rest of Q).
+CREATE MACRO _ceiling_sampled(logp_anchor, logp_new) AS
+CASE WHEN logp_anchor IS NOT NULL AND logp_new IS NOT NULL THEN 1 - exp(least(logp_anchor, logp_new)) END;
+CREATE MACRO _ceiling_topk(tv_topk, mass_anchor, mass_new) AS
+CASE WHEN tv_topk IS NOT NULL AND mass_anchor IS NOT NULL AND mass_new IS NOT NULL
+    THEN least(1, tv_topk + greatest(0, 1 - greatest(mass_anchor, mass_new))) END;
+
+-- What one scoring knows of OLD -> NEW by each estimate of a measure ('tv', 'kl'): the only pair with an exact one.
+CREATE MACRO _estimates(analysis_, measure_) AS TABLE
+SELECT step, advantage, sign(advantage)::TINYINT AS sign, logp_old::DOUBLE AS logp_old,
+    log_ratio__old_new::DOUBLE AS log_ratio,
+    (CASE measure_ WHEN 'tv' THEN tv_binary__old_new ELSE kl_binary__old_new END)::DOUBLE AS d_binary,
+    (CASE measure_ WHEN 'tv' THEN tv_topk__old_new ELSE kl_topk__old_new END)::DOUBLE AS d_topk,
+    (CASE measure_ WHEN 'tv' THEN tv_exact__old_new ELSE kl_exact__old_new END)::DOUBLE AS d_exact,
+    topk_mass_old::DOUBLE AS topk_mass_old, topk_mass_new::DOUBLE AS topk_mass_new
+FROM _facts WHERE analysis = analysis_ AND counted AND tv_exact__old_new IS NOT NULL;
+
+CREATE MACRO _when(evaluated_at, at_start, at_end, at_logged) AS
+CASE evaluated_at WHEN 'start' THEN at_start WHEN 'end' THEN at_end WHEN 'logged' THEN at_logged END::DOUBLE;
+
+-- log r = log rho + log r': mismatch (mu -> OLD), update (OLD -> NEW) and both together (mu -> NEW) of every counted
+-- token; dp_*: by how much its probability changes. At 'logged' OLD and NEW are the trainer's own. What starts at mu is
+-- NULL where the logged log-probs are not those of the distribution that sampled (raw, at a temperature other than 1).
+CREATE MACRO _at(evaluated_at, logged, scored) AS
+CASE WHEN evaluated_at = 'logged' THEN logged::DOUBLE ELSE scored::DOUBLE END;
+
+CREATE MACRO _parts(analysis_, evaluated_at_) AS TABLE
+SELECT step, group_id, sample_id, position, token_id, token, advantage, sign(advantage)::TINYINT AS sign, reward,
+    logp_rollout::DOUBLE AS logp_rollout, _at(evaluated_at_, logp_old_logged, logp_old) AS logp_before,
+    _at(evaluated_at_, logp_old_logged::DOUBLE - mu, log_ratio__rollout_old) AS log_mismatch,
+    _at(evaluated_at_, log_ratio__logged_logged, log_ratio__old_new) AS log_update,
+    _at(evaluated_at_, log_ratio__rollout_logged, log_ratio__rollout_new) AS log_together,
+    _at(evaluated_at_, abs(exp(logp_old_logged::DOUBLE) - exp(mu)), tv_binary__rollout_old) AS dp_mismatch,
+    _at(evaluated_at_, tv_binary__logged_logged, tv_binary__old_new) AS dp_update,
+    _at(evaluated_at_, tv_binary__rollout_logged, tv_binary__rollout_new) AS dp_together,
+    _at(evaluated_at_, NULL, kl_binary__rollout_old) AS kl_binary_mismatch,
+    _at(evaluated_at_, NULL, tv_topk__rollout_old) AS tv_topk_mismatch,
+    _at(evaluated_at_, NULL, kl_topk__rollout_old) AS kl_topk_mismatch,
+    _at(evaluated_at_, NULL, tv_exact__old_new) AS tv_exact_update, logp_old_logged::DOUBLE - mu AS log_mismatch_logged
+FROM (
+    SELECT f.*, CASE WHEN r.logprobs_mode = 'raw' AND r.temperature <> 1 THEN NULL ELSE logp_rollout::DOUBLE END AS mu
+    FROM _facts f JOIN runs r USING (run) WHERE f.analysis = analysis_ AND f.counted);
+
+-- Aggregates that a page asks of several estimates or parts at once, each as one struct.
+-- How far logs and probabilities spread: means, quantiles (50, 90, 99 %) and the largest; k3 = mean of r - 1 - ln r.
+CREATE MACRO _spread(log, dp) AS
+{'n': count(log), 'mean_log': avg(log), 'mean_abs_log': avg(abs(log)),
+    'q_log': quantile_cont(abs(log), [0.5, 0.9, 0.99]), 'max_abs_log': max(abs(log)), 'mean_abs_dp': avg(dp),
+    'q_dp': quantile_cont(dp, [0.5, 0.9, 0.99]), 'max_abs_dp': max(dp), 'k3': avg(exp(log) - 1 - log)};
+
+-- How much of the exact divergence an estimate sees.
+CREATE MACRO _seen(d, d_exact) AS
+{'n': count(d), 'n_zero': count(d) FILTER (d_exact = 0),
+    'q': quantile_cont(d / d_exact, [0.05, 0.25, 0.5, 0.75, 0.95]) FILTER (d_exact > 0),
+    'sum_estimate': sum(d), 'sum_exact': sum(d_exact) FILTER (d IS NOT NULL)};
+
+-- Of tokens that move away from r = 1, how many have an estimate, the exact divergence, and both, in each bin
+-- (delta before, delta].
+CREATE MACRO _compared(d, d_exact, away, deltas) AS
+{'n': count(d), 'estimates': histogram(d, deltas) FILTER (away),
+    'exacts': histogram(d_exact, deltas) FILTER (away AND d IS NOT NULL),
+    'smaller': histogram(least(d, d_exact), deltas) FILTER (away AND d IS NOT NULL)};
+
+-- What a certified interval [low, high] says of the exact TV and of a mask at delta; it is known where low is.
+CREATE MACRO _certified(low, high, tv_exact, toward, delta) AS
+{'n': count(low), 'n_exact': count(tv_exact) FILTER (low IS NOT NULL),
+    'n_covered': count(*) FILTER (tv_exact >= low - 1e-6 AND tv_exact <= high + 1e-6),
+    'excess': max(greatest(low - tv_exact, tv_exact - high, 0)) FILTER (tv_exact IS NOT NULL AND low IS NOT NULL),
+    'mean_width': avg(high - low), 'n_toward': count(low) FILTER (toward),
+    'n_drops': count(*) FILTER (NOT toward AND low > delta),
+    'n_keeps': count(*) FILTER (NOT toward AND low <= delta AND high <= delta),
+    'n_undecided': count(*) FILTER (NOT toward AND low <= delta AND high > delta)};
+
+-- What truncating ratios r of weights r a at cap takes away.
+CREATE MACRO _over(cap, r, a) AS
+{'cap': cap, 'n_truncated': count(*) FILTER (r > cap), 'lost': coalesce(sum((r - cap) * a) FILTER (r > cap), 0)};
+
 -- The noise floor of an analysis: q99 of |difference| between two scorings of OLD, the worst step's. At least 1e-4 in
 -- divergence and 1e-3 in log ratio.
 CREATE MACRO _floor(analysis_) AS (
