@@ -268,17 +268,6 @@ CREATE MACRO _under(name, divergence, log_ratio, advantage, delta_low, delta_hig
 {'method': 'dppo_' || name, 'measure': divergence, 'low': delta_low, 'high': delta_high,
     'ours': keep_dppo(divergence, log_ratio, advantage, delta_low, delta_high), 'floor': floor};
 
-CREATE MACRO _chance(both_keep, only_first_drops, only_second_drops, both_drop) AS
-((both_keep + only_second_drops) * (both_keep + only_first_drops)
-    + (both_drop + only_first_drops) * (both_drop + only_second_drops))
-/ (both_keep + only_first_drops + only_second_drops + both_drop)::DOUBLE ** 2;
-
--- Cohen's kappa of two masks; NULL where chance agreement is 1.
-CREATE MACRO _kappa(both_keep, only_first_drops, only_second_drops, both_drop) AS
-((both_keep + both_drop) / (both_keep + only_first_drops + only_second_drops + both_drop)
-    - _chance(both_keep, only_first_drops, only_second_drops, both_drop))
-/ nullif(1 - _chance(both_keep, only_first_drops, only_second_drops, both_drop), 0);
-
 CREATE MACRO _total(n, which) AS coalesce(sum(n) FILTER (which), 0)::BIGINT;
 
 CREATE MACRO _trained(analysis_, anchor_, evaluated_at_, pieces_) AS TABLE
