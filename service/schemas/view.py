@@ -93,9 +93,13 @@ class View(Address):
         """What of it every page has: what a link to another page keeps."""
         return {name: value for name, value in self.chosen.items() if name in View.model_fields}
 
+    @property
+    def kind(self) -> str:
+        """tv or kl: what the view's thresholds are of."""
+        return self.divergence.rpartition("_")[2]
+
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
         """SQL parameters: what is set here, else what the analysis says."""
-        kind = self.divergence.rpartition("_")[2]
         defaults: dict[str, Any] = {
             **dict.fromkeys(type(self).model_fields),
             "anchor": analysis["anchor"],
@@ -103,8 +107,8 @@ class View(Address):
             "eps_low": analysis["eps_low"],
             "eps_high": analysis["eps_high"],
             "dual_clip": analysis["dual_clip"],
-            "delta_low": analysis[f"delta_{kind}_low"],
-            "delta_high": analysis[f"delta_{kind}_high"],
+            "delta_low": analysis[f"delta_{self.kind}_low"],
+            "delta_high": analysis[f"delta_{self.kind}_high"],
             "weight_cap": analysis["weight_cap"],
         }
         chosen = self.model_dump(exclude_none=True)
@@ -123,13 +127,9 @@ class ApproximationView(View):
     """The view of what approximates what: of its divergence only the measure counts, TV or KL."""
 
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
-        """SQL parameters; `delta_tv_*` are thresholds of TV whatever the measure, for intervals, which are of TV."""
-        found = super().parameters(analysis)
-        measure = self.divergence.rpartition("_")[2]
-        sides = ("delta_low", "delta_high")
-        of_tv = found if measure == "tv" else {side: analysis[side.replace("delta", "delta_tv")] for side in sides}
-        tv = {side.replace("delta", "delta_tv"): of_tv[side] for side in sides}
-        return {**found, "measure": measure, "top_k": analysis["top_k"], **tv}
+        """Those of every view, the measure and K, and the thresholds of both kinds: intervals are always of TV."""
+        found = {**super().parameters(analysis), "measure": self.kind, "top_k": analysis["top_k"]}
+        return {**found, **_of_both_kinds(found, self.kind, analysis)}
 
 
 class MethodsView(View):
@@ -145,9 +145,14 @@ class TrainerView(View):
 
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
         """Those of every view, and the thresholds of both kinds of divergence."""
-        found, kind = super().parameters(analysis), self.divergence.rpartition("_")[2]
-        own = {f"delta_{of}_{side}": analysis[f"delta_{of}_{side}"] for of in ("tv", "kl") for side in ("low", "high")}
-        return {**found, **own, **{f"delta_{kind}_{side}": found[f"delta_{side}"] for side in ("low", "high")}}
+        found = super().parameters(analysis)
+        return {**found, **_of_both_kinds(found, self.kind, analysis)}
+
+
+def _of_both_kinds(found: dict[str, Any], kind: str, analysis: dict[str, Any]) -> dict[str, Any]:
+    """delta_tv_low … delta_kl_high: those of the view's own kind as it has them, the others the analysis's."""
+    own = {f"delta_{of}_{side}": analysis[f"delta_{of}_{side}"] for of in ("tv", "kl") for side in ("low", "high")}
+    return {**own, **{f"delta_{kind}_{side}": found[f"delta_{side}"] for side in ("low", "high")}}
 
 
 class ReaderView(ResponseView):

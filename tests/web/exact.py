@@ -152,10 +152,10 @@ def write_segment(rows: list[Row], path: Path) -> None:
 
 
 VERSIONS = {"up": 0, "down": 1}
-WARNINGS = [
-    {"code": "a", "level": "note", "message": "a note <b>", "count": 1, "examples": []},
-    {"code": "b", "message": "without a level", "count": 1, "examples": []},
-]
+FINDINGS = {
+    "warnings": [{"code": "b", "message": "without a level", "count": 1, "examples": []}],
+    "notes": [{"code": "a", "level": "note", "message": "a note <b>", "count": 1, "examples": [{"line": 7}]}],
+}
 
 
 def log(step: int, rows: list[Row]) -> pa.Table:
@@ -212,7 +212,7 @@ def fill(data_dir: Path) -> Filled:
         counts = {"rollouts": rollouts.num_rows, "tokens": len(rows), "counted_tokens": len(rows)}
         pieces = [{"file": f"p{step}.parquet", "rows": rollouts.num_rows}]
         listed.append({"step": step, "content": f"s{step}", **counts, "pieces": pieces})
-    found = {"format": "native", "rollouts": 7, "tokens": sum(map(len, steps)), "skipped": 0, "warnings": WARNINGS}
+    found = {"format": "native", "rollouts": 7, "tokens": sum(map(len, steps)), "skipped": 0, **FINDINGS}
     upload = {"upload": "u1", "filename": "exact.jsonl", "bytes": 0, "sha256": ""}
     store.uploads.add(run["run_id"], upload, {**found, "steps": listed}, staging, replace=False)
     analyses = []

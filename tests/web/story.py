@@ -190,5 +190,6 @@ def _upload(store: Store, run_id: str, data_dir: Path) -> None:
             }
         )
     upload = {"upload": "u0", "filename": "scored.parquet", "bytes": 1, "sha256": "0"}
-    manifest = {"format": "native", "rollouts": 4, "tokens": 10, "skipped": 0, "warnings": [], "steps": described}
+    said: dict[str, Any] = {"warnings": [], "notes": []}
+    manifest = {"format": "native", "rollouts": 4, "tokens": 10, "skipped": 0, **said, "steps": described}
     store.uploads.add(run_id, upload, manifest, staging, replace=False)

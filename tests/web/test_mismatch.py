@@ -137,7 +137,7 @@ def test_the_page_says_it_in_words(exact_site: ExactSite, site: Site) -> None:
     assert first["head.share"] == "35.2 %"  # 131 / 372
     assert (first["anchor_drops"], first["anchor_kept"]) == ("7", "3")
     assert (first["is_stale"], first["stale_responses"], first["lag_responses"]) == (True, "1", "2")
-    assert [entry["level"] for entry in first["findings"]] == ["note", "warning"]
+    assert [entry["level"] for entry in first["findings"]] == ["warning", "note"]
     assert "at=8" in first["responses"][0]["href"]
     assert "evaluated_at=start" in first["responses"][0]["href"]
     assert exact_site.live("mismatch", step=2)["bands_say"].startswith(

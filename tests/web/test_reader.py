@@ -27,7 +27,7 @@ def test_turns_of_a_response(counted_site: Site) -> None:
     ]
     assert rows[0]["mean_abs_dp"] == pytest.approx(0.05)
     assert rows[1]["mean_abs_dp"] == pytest.approx((0.008 + 0.16 + 0.05) / 3)
-    assert rows[1]["mean_mismatch"] is None  # no model was scored
+    assert rows[1]["mean_mismatch"] == 0  # the log's own old_logprobs are μ's
     assert [row["n_disputed"] for row in rows] == [0, 2]
     text = fetch(counted_site, "rollout", step=1, sample_id="rounds").text
     assert "turn 2" in text

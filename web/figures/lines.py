@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
@@ -16,7 +17,7 @@ from web.figures.theme import Theme, empty, layout
 
 __all__ = ["DASH", "Line", "band", "column", "line", "logarithmic", "panel", "ring"]
 
-MANY = 40  # steps beyond which single points are no longer marked
+MANY = 40  # points beyond which they are no longer marked one by one
 DASH = "5px,3px"
 LEAST = 1e-6  # smaller changes of a probability are drawn here
 DIGITS = 6  # of what is drawn; tables have the rest
@@ -97,7 +98,7 @@ def _trace(each: Line, theme: Theme) -> go.Scatter:
         x=each.steps,
         y=each.values,
         name=each.label,
-        mode="lines" if len(each.steps) > MANY else "lines+markers",
+        mode="lines" if len(each.known) > MANY else "lines+markers",
         line={"color": getattr(theme, each.colour), "width": min(each.width, _width(each)), "dash": each.dash},
         marker={"size": 5},
         connectgaps=False,
@@ -195,9 +196,18 @@ def _place(value: float, logarithmic: bool) -> float:
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """How far each of these ascending heights moves so that all lie `LABEL` apart, about their own middle."""
-    places = list(heights)
-    for place in range(1, len(places)):
-        places[place] = max(places[place], places[place - 1] + LABEL)
-    drift = sum(after - before for after, before in zip(places, heights, strict=True)) / max(len(places), 1)
-    return [round(after - drift - before, 1) for after, before in zip(places, heights, strict=True)]
+    """How far each of these ascending heights moves so that all lie `LABEL` apart: those that are too near stand about
+    their own middle, the others stay."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _stacked(groups[-1])[0] - _stacked(groups[-2])[-1] < LABEL:
+            last = groups.pop()
+            groups[-1] += last
+    places = [place for group in groups for place in _stacked(group)]
+    return [round(place - height, 1) for place, height in zip(places, heights, strict=True)]
+
+
+def _stacked(heights: Sequence[float]) -> list[float]:
+    foot = fmean(heights) - LABEL * (len(heights) - 1) / 2
+    return [foot + LABEL * place for place in range(len(heights))]

@@ -7,7 +7,7 @@ improvement, noise_tv, anchor, evaluated_at. `mask_rates` has a row a step, meth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -74,13 +74,14 @@ def sources(table: pa.Table, marks: pa.Table, theme: Theme) -> go.Figure:
     return _marked(figure, marks, "mean_tv_binary_mismatch", theme)
 
 
-def masks(table: pa.Table, _marks: pa.Table, theme: Theme, sign: int) -> go.Figure:
+def masks(table: pa.Table, _marks: pa.Table, theme: Theme, sign: int, steps: Sequence[int] | None = None) -> go.Figure:
     """Share of the tokens of one sign of A that each method drops, in percent (claim C14). Takes `mask_rates`.
 
-    Both signs get the same axes. PPO is solid in its colour, DPPO dashed in its own; other methods are grey.
+    Both signs get the same axes, over `steps` (the table's, if it is None). PPO is solid in its colour, DPPO dashed in
+    its own; other methods are grey.
     """
     rows = table.to_pylist()
-    steps = sorted({row["step"] for row in rows})
+    known = sorted({row["step"] for row in rows})
     labels = method_labels(row["method"] for row in rows)
     shares: dict[str, dict[int, float]] = {method: {} for method in labels}
     for row in rows:
@@ -88,7 +89,7 @@ def masks(table: pa.Table, _marks: pa.Table, theme: Theme, sign: int) -> go.Figu
             shares[row["method"]][row["step"]] = float(f"{100 * row['share']:.6g}")
     styles = _styles(labels)
     lines = [
-        Line(label, steps, [shares[method].get(step) for step in steps], *styles[method], unit=" %")
+        Line(label, known, [shares[method].get(step) for step in known], *styles[method], unit=" %")
         for method, label in labels.items()
     ]
     top = max((100 * row["share"] for row in rows), default=0.0) or 0.01
@@ -149,7 +150,7 @@ def _zero(figure: go.Figure, theme: Theme) -> None:
         figure.add_hline(y=0, line={"color": theme.rule, "width": 1}, layer="below")
 
 
-FIGURES: dict[str, Callable[[pa.Table, pa.Table, Theme], go.Figure]] = {
+FIGURES: dict[str, Callable[..., go.Figure]] = {
     "drift": drift,
     "extremes": extremes,
     "bad_updates": bad_updates,

@@ -106,20 +106,16 @@ def _compared(services: Services, rows: dict[str, Row], views: dict[str, View]) 
     of_a, of_b = TABLES["compare_definitions"].rows(lens, at).to_pylist()
     cells = TABLES["compare_cells"].rows(lens, at).to_pylist()
     cautions = differences.cautions(of_a, of_b)
-    there = {"a": a["analysis"], "b": b["analysis"]}
     swapped = {"a": b["analysis"], **_named("a", views["b"]), "b": a["analysis"], **_named("b", views["a"])}
     return {
         **_places(a["analysis"], both),
-        "live": url("compare", "live", query={**there, **_named("a", views["a"]), **_named("b", views["b"])}),
         "swap": url("compare", query=swapped),
         "heads": [_head(side, rows[side], views[side], told, cells) for side, told in (("a", of_a), ("b", of_b))],
         "definitions": differences.definitions(of_a, of_b),
         "cautions": [{"message": message} for message in cautions],
         "has_cautions": bool(cautions),
-        "alike": not cautions,
         "cells": _cells(cells, "logged" if of_a["evaluated_at"] == of_b["evaluated_at"] == "logged" else "end"),
         "one_run": a["analysis"] == b["analysis"],
-        "two_runs": a["analysis"] != b["analysis"],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -13,6 +12,7 @@ from service.api.pages.mismatch_rows import anchor_rows, band_rows, bin_rows, he
 from service.api.pages.options import options, reasons
 from service.api.state import Services, ServicesDep
 from service.api.views.mismatch import FIGURES, TABLES
+from service.schemas.findings import by_level, sentence
 from service.schemas.view import View
 from web import words
 from web.numbers import count, number, signed
@@ -96,17 +96,18 @@ def _why(found: Frame, n_update: int) -> str:
 
 
 def _findings(services: Services, found: Frame) -> list[Row]:
-    """What imports found in the uploads behind the analysis."""
+    """What imports found in the uploads behind the analysis: warnings, then notes, of each."""
     steps = {step["step"] for step in found.steps}
     return [
         {
-            "level": entry.get("level", "warning"),
-            "message": visible(entry["message"], 400),
+            "level": level.removesuffix("s"),
+            "message": sentence(finding),
             "upload": visible(upload["filename"] or upload["upload"], 60),
         }
         for upload in services.store.uploads.of_run(found.row["run_id"])
         if steps.intersection(upload["steps"])
-        for entry in json.loads(upload["warnings"])
+        for level, findings in by_level(upload["warnings"]).items()
+        for finding in findings
     ]
 
 

@@ -42,7 +42,10 @@ def _timeline(name: str) -> Callable[[Lens, Parameters, Theme], go.Figure]:
     def draw(lens: Lens, parameters: Parameters, theme: Theme) -> go.Figure:
         marks = lens.table("step_marks", parameters)
         rows = thinned(lens.table(timeline.TABLE_OF[name], parameters), marks)
-        return timeline.FIGURES[name](rows, thinned(marks, marks), theme)
+        settings = {}
+        if timeline.TABLE_OF[name] != "timeline":  # the steps of every other panel
+            settings["steps"] = lens.table("timeline", parameters)["step"].to_pylist()
+        return timeline.FIGURES[name](rows, thinned(marks, marks), theme, **settings)
 
     return draw
 

@@ -153,12 +153,6 @@ CREATE MACRO _bin_of(p) AS
 CASE WHEN p < 0.001 THEN 1 WHEN p < 0.01 THEN 2 WHEN p < 0.1 THEN 3 WHEN p < 0.5 THEN 4 WHEN p < 0.9 THEN 5
     WHEN p < 0.99 THEN 6 WHEN p IS NOT NULL THEN 7 END;
 
--- Cohen's kappa of two masks from their four cells; NULL where chance agreement is 1.
-CREATE MACRO _kappa(both_keep, only_one, only_other, both_drop) AS
-2 * (both_keep::DOUBLE * both_drop - only_one::DOUBLE * only_other)
-    / nullif((both_keep + only_one)::DOUBLE * (only_one + both_drop)
-        + (both_keep + only_other)::DOUBLE * (only_other + both_drop), 0);
-
 -- Certified upper bounds of TV (dppo_core.intervals): from the sampled token, TV = 1 - sum min(P, Q) <= 1 - min(P(a),
 -- Q(a)); from top-K, TV <= TV_topK + min(rest of P, rest of Q).
 CREATE MACRO _ceiling_sampled(logp_anchor, logp_new) AS
@@ -267,6 +261,13 @@ CASE WHEN exp(logp) >= 1 THEN 0 WHEN exp(logq) >= 1 THEN 'infinity'::DOUBLE
 CREATE MACRO _under(name, divergence, log_ratio, advantage, delta_low, delta_high, floor) AS
 {'method': 'dppo_' || name, 'measure': divergence, 'low': delta_low, 'high': delta_high,
     'ours': keep_dppo(divergence, log_ratio, advantage, delta_low, delta_high), 'floor': floor};
+
+-- Cohen's kappa of two masks, (p_o - p_e) / (1 - p_e) times n^2 above and below; NULL where chance agreement is 1, and
+-- without tokens.
+CREATE MACRO _kappa(both_keep, only_first_drops, only_second_drops, both_drop) AS
+2 * (both_keep::DOUBLE * both_drop - only_first_drops::DOUBLE * only_second_drops)
+    / nullif((both_keep + only_first_drops)::DOUBLE * (only_first_drops + both_drop)
+        + (both_keep + only_second_drops)::DOUBLE * (only_second_drops + both_drop), 0);
 
 CREATE MACRO _total(n, which) AS coalesce(sum(n) FILTER (which), 0)::BIGINT;
 
@@ -421,9 +422,12 @@ CREATE MACRO _marks(analysis_) AS TABLE
 WITH measured AS (
     SELECT step,
         unnest(['mean_abs_dp', 'max_dp', 'min_dp', 'bad_share', 'mean_tv_binary_mismatch']) AS quantity,
-        unnest([mean_abs_dp, max_dp, min_dp, n_bad_update / nullif(n_gradient, 0), mean_tv_binary_mismatch]) AS value,
+        unnest([mean_abs_dp, max_dp, min_dp, n_bad_update / nullif(n_gradient, 0),
+            CASE WHEN drift_is_mismatch THEN NULL ELSE mean_tv_binary_mismatch END]) AS value,
         unnest([floor, floor, floor, (n_near_bad_update + 1) / nullif(n_gradient, 0), floor]) AS noise
-    FROM (SELECT *, _floor(analysis_).tv AS floor FROM step_metrics WHERE analysis = analysis_)),
+    FROM (
+        SELECT m.*, _floor(analysis_).tv AS floor, anchor = 'rollout' AND evaluated_at = 'start' AS drift_is_mismatch
+        FROM step_metrics m JOIN analyses USING (analysis) WHERE m.analysis = analysis_)),
 placed AS (
     SELECT *, CASE quantity WHEN 'min_dp' THEN -1 ELSE 1 END AS outward,
         row_number() OVER (PARTITION BY quantity ORDER BY step) AS place,

@@ -164,7 +164,7 @@ ranges AS (
     UNION ALL FROM (SELECT 1, unnest([2, 3, 4]))),
 summed AS (
     SELECT c.cap, first, last, coalesce(sum(n), 0)::BIGINT AS n, coalesce(sum(n_truncated), 0)::BIGINT AS n_truncated,
-        coalesce(sum(weight), 0) AS weight, coalesce(sum(lost), 0) AS lost
+        coalesce(sum(weight ORDER BY bin), 0) AS weight, coalesce(sum(lost ORDER BY bin), 0) AS lost
     FROM ranges JOIN (SELECT DISTINCT cap FROM binned) c ON true
     LEFT JOIN (SELECT DISTINCT * FROM binned) b ON b.cap = c.cap AND bin BETWEEN first AND last GROUP BY ALL)
 SELECT cap, _bin_low(first) AS p_low, _bin_high(last) AS p_high, first = last AS is_bin, n, n_truncated, weight, lost,
