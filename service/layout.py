@@ -8,7 +8,10 @@
   rollouts/R/S/<piece>.parquet     validated input of run R, step S; never modified
   work/X/<shard>.parquet           shards of scoring X as workers finish them
   work/A/<table>.parquet           what is measured over analysis A, until the catalog has it
+  work/A/decisions/<step>.parquet  … and what every method decides, until it is published
   tokens/scoring=X/part.parquet    a finished scoring; never modified
+  decisions/measurement=M/<step>.parquet
+                                   what every method decides of an analysis's tokens; never modified
 """
 
 from __future__ import annotations
@@ -56,6 +59,10 @@ class Layout:
     def tokens(self) -> Path:
         return self.root / "tokens"
 
+    @property
+    def decisions(self) -> Path:
+        return self.root / "decisions"
+
     def step(self, run_id: str, step: int) -> Path:
         return self.rollouts / run_id / str(step)
 
@@ -68,9 +75,12 @@ class Layout:
     def segment(self, scoring: str) -> Path:
         return self.tokens / f"scoring={scoring}" / "part.parquet"
 
+    def measurement(self, measurement: str) -> Path:
+        return self.decisions / f"measurement={measurement}"
+
     def create(self) -> None:
         """Make the directories (idempotent)."""
-        for path in (self.root, self.incoming, self.rollouts, self.work, self.tokens):
+        for path in (self.root, self.incoming, self.rollouts, self.work, self.tokens, self.decisions):
             path.mkdir(parents=True, exist_ok=True)
 
 

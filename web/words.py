@@ -6,17 +6,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from web.numbers import number, plain
+from web.numbers import count, number, plain
 
 __all__ = [
     "ANCHORS",
+    "BINNINGS",
     "CELLS",
     "DIVERGENCES",
     "METHODS",
     "METRICS",
     "POINTS",
+    "PRESETS",
+    "PRESET_NOTES",
     "SIGNS",
+    "bin_label",
     "cell_name",
+    "cell_slots",
     "decision_dppo",
     "decision_ppo",
     "mark_sentence",
@@ -122,18 +127,62 @@ def when(evaluated_at: str) -> str:
     return {"start": "at the step’s start", "end": "at the step’s end", "logged": ""}[evaluated_at]
 
 
-def cell_name(cell: str, evaluated_at: str) -> str:
-    """ "Dropped" is said of the trainer's own policy only; any other point is a condition."""
+def cell_slots(first: str, second: str) -> dict[str, str]:
+    """From the cells of two methods, as tables name them, to those of PPO and DPPO, whose names pages use for both."""
+    return dict(zip(("both_keep", f"{first}_only_drops", f"{second}_only_drops", "both_drop"), CELLS, strict=True))
+
+
+def cell_name(cell: str, evaluated_at: str, titles: tuple[str, str] = ("PPO", "DPPO")) -> str:
+    """ "Dropped" is said of the trainer's own policy only; any other point is a condition. `titles`: of two methods."""
     done = evaluated_at == "logged"
     return {
         "both_keep": "both kept" if done else "both keep",
-        "ppo_only_drops": "only PPO dropped" if done else "only PPO would drop",
-        "dppo_only_drops": "only DPPO dropped" if done else "only DPPO would drop",
+        "ppo_only_drops": f"only {titles[0]} dropped" if done else f"only {titles[0]} would drop",
+        "dppo_only_drops": f"only {titles[1]} dropped" if done else f"only {titles[1]} would drop",
         "both_drop": "both dropped" if done else "both would drop",
         "no_gradient": "no gradient either way",
         "unknown": "not known",
         "masked": "not counted",
     }[cell]
+
+
+PRESETS = {
+    "paper-stability": "paper-stability",
+    "paper-scaling": "paper-scaling",
+    "paper-scaling-lora": "paper-scaling, LoRA",
+    "trl": "TRL",
+    "verl": "verl",
+    "prime-rl": "prime-rl",
+    "zaya1-8b": "ZAYA1-8B",
+}
+PRESET_NOTES = {
+    "trl": "δ of KL is .15 in TRL’s code, .05 in its documentation; its top-K has 20 slots",
+    "verl": "verl’s defaults, with the KL threshold of its script (whose δ of TV is .15)",
+    "prime-rl": "prime-rl has δ of TV only: ε, δ of KL and C are the paper’s",
+    "zaya1-8b": "of ZAYA1-8B only δ of TV is known: the rest is the paper’s",
+}
+BINNINGS = {
+    "probability": "probability under the anchor",
+    "position": "position in the response",
+    "decile": "position, tenths of the tokens",
+    "entropy": "entropy of OLD",
+    "token": "token",
+}
+
+
+def bin_label(by: str, low: float | None, high: float | None, token: str | None = None) -> str:
+    """A bin of one of `BINNINGS`, as rows and axes name it. `token`: its text, already fit for where it stands."""
+    if by == "token":
+        return token or ""
+    if low is None:
+        return "not known"
+    if by in ("position", "decile"):
+        first, last = count(int(low)), count(int(high or low))
+        return first if first == last else f"{first} – {last}"
+    unit = " nats" if by == "entropy" else ""
+    if high is None:
+        return f"≥ {plain(low)}{unit}"
+    return f"{plain(low)} – {plain(high)}{unit}"
 
 
 def unavailable(anchor: str, evaluated_at: str, estimate: str, source: str) -> str:

@@ -56,7 +56,13 @@ class Thresholds:
 
 PRESETS: dict[str, Thresholds] = {
     "paper-stability": Thresholds(),  # arXiv:2602.04879 §5
-    "paper-scaling": Thresholds(  # arXiv:2602.04879 §7; LoRA runs use δ_TV = .15
-        eps_high=0.27, delta_tv_low=0.2, delta_tv_high=0.2, weight_cap=5.0
+    "paper-scaling": Thresholds(eps_high=0.27, delta_tv_low=0.2, delta_tv_high=0.2, weight_cap=5.0),  # §7
+    "paper-scaling-lora": Thresholds(eps_high=0.27, weight_cap=5.0),  # §7, its LoRA runs
+    "trl": Thresholds(eps_high=0.2, delta_kl_low=0.15, delta_kl_high=0.15, weight_cap=20.0),  # the removed trainer
+    "verl": Thresholds(  # its defaults; δ_KL as its script has it, whose δ_TV is .15
+        eps_high=0.2, dual_clip=3.0, delta_tv_low=0.2, delta_tv_high=0.2, weight_cap=3.0
     ),
+    "prime-rl": Thresholds(delta_tv_low=0.2, delta_tv_high=0.2),  # it has no ε and no KL: those are §5's
+    "zaya1-8b": Thresholds(delta_tv_low=0.1, delta_tv_high=0.1),  # δ_TV alone is published: the rest is §5's
 }
+"""Published sets of thresholds, most cited first."""

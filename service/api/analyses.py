@@ -18,6 +18,7 @@ from service.api.problems import CleanJSON
 from service.api.state import ServicesDep
 from service.api.views import FIGURES, RUN_FIGURES, RUN_TABLES, TABLES
 from service.api.views.registry import Parameters, Table
+from service.api.views.settled import settled
 from service.errors import NotFound
 from service.ids import new_id
 from service.jobs.planning import plan
@@ -67,6 +68,15 @@ def get_analysis(analysis: str, services: ServicesDep) -> AnalysisOut:
     return AnalysisOut.of(row, services.store.analyses.steps(analysis))
 
 
+@router.post("/analyses/{analysis}/measure", status_code=202)
+def measure_analysis(analysis: str, services: ServicesDep, response: Response) -> JobOut:
+    """Measure what this version's methods decide, where an older one measured the analysis. Nothing is scored again."""
+    row = services.store.analyses.get(analysis)
+    job = services.jobs.submit("analysis", row["run_id"], row["run"], {"analysis": analysis, "measure": True})
+    response.headers["Location"] = f"/api/v1/jobs/{job.job}"
+    return job_out(job)
+
+
 @router.delete("/analyses/{analysis}", status_code=204)
 def delete_analysis(analysis: str, services: ServicesDep) -> None:
     """Delete an analysis, and the scorings that no other analysis uses."""
@@ -92,10 +102,10 @@ def get_table(
     the known ones."""
     if name not in TABLES:
         raise NotFound(f"there is no table {name!r}; there are {', '.join(TABLES)}")
-    row, table = services.store.analyses.get(analysis), TABLES[name]
+    lens, row, table = services.store.lens, services.store.analyses.get(analysis), TABLES[name]
     view = table.view.of(request.query_params, besides={"format", "limit", "offset"})
-    parameters = {**view.parameters(row), "limit": limit, "offset": offset}
-    return _rows(table, services.store.lens, parameters, format, f"{analysis}-{name}")
+    parameters = {**settled(lens, view.parameters(row)), "limit": limit, "offset": offset}
+    return _rows(table, lens, parameters, format, f"{analysis}-{name}")
 
 
 @router.get("/runs/{run}/tables/{name}")
@@ -156,9 +166,9 @@ def get_figure(
     """A figure of an analysis under a view, as Plotly JSON. `strip` needs step and sample_id."""
     if name not in FIGURES:
         raise NotFound(f"there is no figure {name!r}; there are {', '.join(FIGURES)}")
-    row, figure = services.store.analyses.get(analysis), FIGURES[name]
-    parameters = figure.view.of(request.query_params, besides={"theme"}).parameters(row)
-    drawn = figure.draw(services.store.lens, parameters, theme_of(theme))
+    lens, row, figure = services.store.lens, services.store.analyses.get(analysis), FIGURES[name]
+    parameters = settled(lens, figure.view.of(request.query_params, besides={"theme"}).parameters(row))
+    drawn = figure.draw(lens, parameters, theme_of(theme))
     return Response(drawn.to_json(), media_type="application/json")
 
 

@@ -7,12 +7,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from dppo_core.methods.catalog import METHODS, Thresholds
+from dppo_core.methods.catalog import METHODS, PRESETS, Thresholds
 
-__all__ = ["METHOD_NAMES", "THRESHOLDS", "MethodOut", "Thresholds", "all_methods", "framework_thresholds"]
+__all__ = [
+    "LIVE",
+    "METHODS",
+    "METHOD_NAMES",
+    "PRESETS",
+    "THRESHOLDS",
+    "MethodOut",
+    "Thresholds",
+    "all_methods",
+    "framework_thresholds",
+    "title",
+]
 
 METHOD_NAMES = tuple(METHODS)
 THRESHOLDS = tuple(field.name for field in fields(Thresholds))
+LIVE = ("ppo", "dppo")
+"""What a view decides under its own thresholds; a registered method stands as it was measured."""
+assert not METHODS.keys() & set(LIVE)
 
 MASKS: dict[str, dict[str, str]] = {
     "ppo_rollout": {"eps_low": "eps_low", "eps_high": "eps_high", "dual_clip": "dual_clip"},
@@ -62,3 +76,8 @@ def framework_thresholds(*names: str | None) -> tuple[str, Thresholds]:
         if given:
             return known, Thresholds(**given)
     return "paper-stability", Thresholds()
+
+
+def title(method: str) -> str:
+    """What a method of a view is called: PPO and DPPO, which are decided live, or a registered method's title."""
+    return method.upper() if method in LIVE else METHODS[method].title

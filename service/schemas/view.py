@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import FieldError, Invalid
+from service.schemas.methods import LIVE, METHODS, PRESETS
 from service.schemas.requests import Anchor, Divergence, EvaluatedAt, Positive
 
 __all__ = [
     "DIVERGENCES",
     "Address",
     "ApproximationView",
+    "DisagreementView",
     "MethodsView",
     "Metric",
     "ReaderView",
@@ -46,6 +49,20 @@ DIVERGENCES = ("binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exac
 Step = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+def _one_of(names: tuple[str, ...]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"there is no {name!r}; there are {', '.join(names)}")
+        return name
+
+    return AfterValidator(check)
+
+
+Preset = Annotated[str, _one_of(tuple(PRESETS))]
+MethodName = Annotated[str, _one_of((*LIVE, *METHODS))]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
 class Address(BaseModel):
     """What a query string says; a key that is not known is an error."""
 
@@ -59,9 +76,14 @@ class Address(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             found = [
-                FieldError(entry["msg"], field="".join(str(part) for part in entry["loc"])) for entry in error.errors()
+                FieldError(
+                    entry["msg"].removeprefix("Value error, "),
+                    field=".".join(str(part) for part in entry["loc"]) or None,
+                )
+                for entry in error.errors()
             ]
-            raise Invalid("; ".join(f"{entry.field}: {entry.message}" for entry in found[:3]), found[:20]) from error
+            words = [f"{entry.field}: {entry.message}" if entry.field else entry.message for entry in found[:3]]
+            raise Invalid("; ".join(words), found[:20]) from error
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -72,8 +94,9 @@ class Address(BaseModel):
 class View(Address):
     """The state of a view; every field unset shows the analysis as it was asked for.
 
-    `delta_low`, `delta_high` are thresholds of the chosen divergence. `sign` limits the planes to one sign of the
-    advantage, `step` everything to one step.
+    `preset` replaces the analysis's thresholds, and each threshold that is given replaces the preset's. `delta_low`,
+    `delta_high` are those of the chosen divergence. `sign` limits the planes to one sign of the advantage, `step`
+    everything to one step.
     """
 
     step: Step | None = None
@@ -81,6 +104,7 @@ class View(Address):
     anchor: Anchor | None = None
     evaluated_at: EvaluatedAt | None = None
     divergence: Literal["binary_tv", "binary_kl", "topk_tv", "topk_kl", "exact_tv", "exact_kl"] = "binary_tv"
+    preset: Preset | None = None
     eps_low: Annotated[float, Field(ge=0, le=1)] | None = None
     eps_high: Divergence | None = None
     dual_clip: Annotated[float, Field(gt=1)] | None = None
@@ -98,22 +122,64 @@ class View(Address):
         """tv or kl: what the view's thresholds are of."""
         return self.divergence.rpartition("_")[2]
 
+    def thresholds(self, analysis: dict[str, Any]) -> dict[str, Any]:
+        """The preset's thresholds, or the analysis's own: what each is where it is not given."""
+        return analysis if self.preset is None else asdict(PRESETS[self.preset])
+
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
         """SQL parameters: what is set here, else what the analysis says."""
+        thresholds = self.thresholds(analysis)
         defaults: dict[str, Any] = {
             **dict.fromkeys(type(self).model_fields),
             "anchor": analysis["anchor"],
             "evaluated_at": analysis["evaluated_at"],
-            "eps_low": analysis["eps_low"],
-            "eps_high": analysis["eps_high"],
-            "dual_clip": analysis["dual_clip"],
-            "delta_low": analysis[f"delta_{self.kind}_low"],
-            "delta_high": analysis[f"delta_{self.kind}_high"],
-            "weight_cap": analysis["weight_cap"],
+            **{name: thresholds[name] for name in ("eps_low", "eps_high", "dual_clip", "weight_cap")},
+            "delta_low": thresholds[f"delta_{self.kind}_low"],
+            "delta_high": thresholds[f"delta_{self.kind}_high"],
         }
         chosen = self.model_dump(exclude_none=True)
         sign = None if self.sign is None else int(self.sign)
         return {"analysis": analysis["analysis"], "run": analysis["run"], **defaults, **chosen, "sign": sign}
+
+
+class DisagreementView(View):
+    """The view of the Disagreement page: which two methods, and which tokens.
+
+    `match` locks δ to ε: DPPO then drops as many tokens as PPO. `first`, `second`: 'ppo' and 'dppo' are decided under
+    this view, other methods as they were measured. `by` names a binning. `p_*`, `y_*` bound the anchor's probability
+    and, on the plane `brush`, the ratio or the divergence.
+    """
+
+    match: Literal["1"] | None = None
+    first: MethodName = "ppo"
+    second: MethodName = "dppo"
+    by: Literal["probability", "position", "decile", "entropy", "token"] = "probability"
+    brush: Literal["ratio", "divergence"] = "ratio"
+    p_low: Probability | None = None
+    p_high: Probability | None = None
+    y_low: Divergence | None = None
+    y_high: Divergence | None = None
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        if self.first == self.second:
+            raise ValueError("first and second are the same method; choose two")
+        for name in ("p", "y"):
+            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{name}_low lies above {name}_high")
+        return self
+
+    @property
+    def brushed(self) -> bool:
+        """Whether some tokens are selected on a plane."""
+        return any(getattr(self, name) is not None for name in ("p_low", "p_high", "y_low", "y_high"))
+
+    def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
+        """SQL parameters; what is called `y_*` here is `brush_*` there, where a plane's axis is called so."""
+        found = super().parameters(analysis)
+        bounds = {f"brush_{side}": found.pop(f"y_{side}") for side in ("low", "high")}
+        return {**found, **bounds}
 
 
 class ResponseView(View):
@@ -129,7 +195,7 @@ class ApproximationView(View):
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
         """Those of every view, the measure and K, and the thresholds of both kinds: intervals are always of TV."""
         found = {**super().parameters(analysis), "measure": self.kind, "top_k": analysis["top_k"]}
-        return {**found, **_of_both_kinds(found, self.kind, analysis)}
+        return {**found, **_of_both_kinds(found, self.kind, self.thresholds(analysis))}
 
 
 class MethodsView(View):
@@ -146,12 +212,12 @@ class TrainerView(View):
     def parameters(self, analysis: dict[str, Any]) -> dict[str, Any]:
         """Those of every view, and the thresholds of both kinds of divergence."""
         found = super().parameters(analysis)
-        return {**found, **_of_both_kinds(found, self.kind, analysis)}
+        return {**found, **_of_both_kinds(found, self.kind, self.thresholds(analysis))}
 
 
-def _of_both_kinds(found: dict[str, Any], kind: str, analysis: dict[str, Any]) -> dict[str, Any]:
-    """delta_tv_low … delta_kl_high: those of the view's own kind as it has them, the others the analysis's."""
-    own = {f"delta_{of}_{side}": analysis[f"delta_{of}_{side}"] for of in ("tv", "kl") for side in ("low", "high")}
+def _of_both_kinds(found: dict[str, Any], kind: str, thresholds: dict[str, Any]) -> dict[str, Any]:
+    """delta_tv_low … delta_kl_high: those of the view's own kind as it has them, of the others its preset's."""
+    own = {f"delta_{of}_{side}": thresholds[f"delta_{of}_{side}"] for of in ("tv", "kl") for side in ("low", "high")}
     return {**own, **{f"delta_{kind}_{side}": found[f"delta_{side}"] for side in ("low", "high")}}
 
 

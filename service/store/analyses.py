@@ -9,7 +9,9 @@ from typing import Any
 import duckdb
 
 from service.errors import NotFound
+from service.ids import new_id
 from service.layout import Layout, fsync_path
+from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.findings import Finding
 from service.schemas.measures import MEASURES
 from service.store.catalog import Catalog, Row, as_json, insert, run
@@ -121,14 +123,22 @@ class Analyses:
         shutil.rmtree(self._layout.shards(scoring), ignore_errors=True)
 
     def measured(self, analysis: str) -> bool:
-        """Whether the tables `MEASURES` of an analysis are kept."""
-        return bool(self._catalog.one("measured", analysis=analysis)["n"])
+        """Whether the tables `MEASURES` of an analysis and the decisions of every method of today are kept."""
+        rows = self._catalog.rows("measurements", analysis=analysis)
+        return [row["columns"] for row in rows] == [DECISION_SCHEMA.names]
 
     def keep_measures(self, analysis: str) -> None:
         """Keep what the worker measured over an analysis (`measures` of the layout) and remove the files."""
-        folder = self._layout.measures(analysis)
+        folder, measurement = self._layout.measures(analysis), new_id("m")
+        for path in (*(folder / "decisions").iterdir(), folder / "decisions"):
+            fsync_path(path)
+        (folder / "decisions").rename(self._layout.measurement(measurement))
+        fsync_path(self._layout.decisions)
 
         def change(cursor: Any) -> None:
+            self._drop_measurements(cursor, analysis)
+            row = {"analysis": analysis, "measurement": measurement, "columns": DECISION_SCHEMA.names}
+            insert(cursor, "measurements", [row])
             for name in MEASURES:
                 run(cursor, f"delete_{name}", analysis=analysis)
                 run(cursor, f"keep_{name}", analysis=analysis, path=str(folder / f"{name}.parquet"))
@@ -152,8 +162,15 @@ class Analyses:
 
     def remove(self, cursor: Any, analysis: str) -> None:
         """The analysis's own rows, inside a transaction."""
+        self._drop_measurements(cursor, analysis)
         for table in (*MEASURES, "step_summary", "step_metrics", "analysis_scorings", "analysis"):
             run(cursor, f"delete_{table}", analysis=analysis)
+
+    def _drop_measurements(self, cursor: Any, analysis: str) -> None:
+        """Forget what the methods decided of an analysis's tokens: the files are unlinked later."""
+        for row in run(cursor, "measurements", analysis=analysis):
+            self._trash.put(cursor, sorted(self._layout.measurement(row["measurement"]).iterdir()))
+        run(cursor, "delete_measurements", analysis=analysis)
 
     def drop_orphans(self, cursor: Any, run_id: str) -> None:
         """Scorings of a run that no analysis uses: forget the rows, unlink the segments later."""

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from service.layout import SEED, Layout, fsync_path
+from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.rollout import ROLLOUT_SCHEMA
 from service.schemas.segment import SEGMENT_SCHEMA
 from service.store.catalog import Catalog, named_query, run, script
@@ -30,7 +31,8 @@ PARAMETER = re.compile(r"\$(\w+)")
 def seed(layout: Layout) -> None:
     """Empty typed files, so that the views exist before there is data: a glob without files fails to bind."""
     segment, piece = layout.segment(SEED), layout.step(SEED, 0) / f"{SEED}.parquet"
-    for path, schema in ((segment, SEGMENT_SCHEMA), (piece, ROLLOUT_SCHEMA)):
+    decided = layout.measurement(SEED) / f"{SEED}.parquet"
+    for path, schema in ((segment, SEGMENT_SCHEMA), (piece, ROLLOUT_SCHEMA), (decided, DECISION_SCHEMA)):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         pq.write_table(schema.empty_table(), temporary)
@@ -93,7 +95,8 @@ class Lens:
         attach_new(cursor, path, "lens")
         try:
             cursor.execute("USE lens")
-            cursor.execute(script("contract").replace("$data", quoted(self._layout.root.resolve())))
+            for name in ("contract", "compared"):
+                cursor.execute(script(name).replace("$data", quoted(self._layout.root.resolve())))
             cursor.execute(script("comments"))
             self._summarise(cursor)
             cursor.execute("CHECKPOINT lens")

@@ -21,11 +21,12 @@ from dppo_core.methods.catalog import METHODS
 from dppo_core.methods.registry import Method, Unavailable
 from dppo_core.tokens import TokenArrays
 from service.process import Emit, Message
+from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.measures import MEASURES
 from service.schemas.segment import PAIRS
 from service.worker.improvement import mean_reward, pipo_rows
 
-__all__ = ["Agreement", "bounds_of", "measure", "tokens_of"]
+__all__ = ["Agreement", "Decided", "bounds_of", "measure", "tokens_of"]
 
 CHUNK = 1 << 16  # tokens a matrix product, so that float32 counts are exact
 
@@ -51,7 +52,8 @@ _COLUMNS = [
 
 
 def measure(task: Message, emit: Emit) -> Message:
-    """Write the tables `MEASURES` of one analysis as Parquet into the folder `task["out"]`; harmless to repeat.
+    """Write the tables `MEASURES` of one analysis, and every method's decisions by step, as Parquet into the folder
+    `task["out"]`; harmless to repeat.
 
     The task: segments ([step, path] of each), evaluated_at, thresholds (those of the analysis, which the PPO and DPPO
     methods take; every other method has its own defaults), out.
@@ -59,14 +61,15 @@ def measure(task: Message, emit: Emit) -> Message:
     agreement = Agreement(list(METHODS.values()), task["thresholds"])
     rates: list[dict[str, Any]] = []
     bounds, rewards = [], {}
+    out = Path(task["out"])
+    (out / "decisions").mkdir(parents=True, exist_ok=True)
     for step, path in task["segments"]:
         segment = pq.read_table(path, columns=_COLUMNS, partitioning=None)
-        counted = agreement.add(tokens_of(segment, task["evaluated_at"]), lambda: emit({"event": "measured"}))
-        rates += agreement.rates(step, counted)
+        decided = agreement.add(tokens_of(segment, task["evaluated_at"]), lambda: emit({"event": "measured"}))
+        rates += agreement.rates(step, decided.counts)
         bounds.append({"step": step, **bounds_of(segment)})
+        _write_decisions(out / "decisions" / f"{step}.parquet", step, segment["counted"], decided)
         rewards[step] = mean_reward(segment)
-    out = Path(task["out"])
-    out.mkdir(parents=True, exist_ok=True)
     tables = {
         "method_agreement": list(agreement.rows()),
         "method_rates": rates,
@@ -76,6 +79,26 @@ def measure(task: Message, emit: Emit) -> Message:
     for name, rows in tables.items():
         pq.write_table(pa.Table.from_pylist(rows, schema=MEASURES[name]), out / f"{name}.parquet")
     return {"steps": len(task["segments"])}
+
+
+def _write_decisions(path: Path, step: int, counted: pa.ChunkedArray, decided: Decided) -> None:
+    """One row a counted token (`DECISION_SCHEMA`): its row in the segment, and what every method decides of it."""
+    rows = np.flatnonzero(counted.to_numpy())
+    columns = {
+        "step": pa.array(np.full(len(rows), step), pa.uint32()),
+        "segment_row": pa.array(rows, pa.uint32()),
+        **{
+            method.name: pa.array(keep.numpy(), mask=~known.numpy())
+            for method, keep, known in zip(METHODS.values(), decided.keep, decided.known, strict=True)
+        },
+    }
+    pq.write_table(
+        pa.table([columns[name] for name in DECISION_SCHEMA.names], schema=DECISION_SCHEMA),
+        path,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding={"segment_row": "DELTA_BINARY_PACKED"},
+    )
 
 
 def tokens_of(segment: pa.Table, evaluated_at: str) -> TokenArrays:
@@ -148,6 +171,19 @@ def _codes(names: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(codes.to_numpy(zero_copy_only=False))  # a copy: torch wants to own it
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What M methods decide of one step's N tokens.
+
+    keep, known [M, N] bool: as `Coefficients` has them, A = 0 included; false and false of a method that could not be
+    evaluated. counts [M, 2, 2]: method, A < 0 or > 0, keep or drop.
+    """
+
+    keep: Tensor
+    known: Tensor
+    counts: Tensor
+
+
 @dataclass
 class _Counts:
     """Counts [M, M] of tokens with A ≠ 0, by what the row's and the column's method decide. What only the column's
@@ -179,11 +215,8 @@ class Agreement:
         ]
         self._evaluated = [False] * len(methods)
 
-    def add(self, tokens: TokenArrays, on_method: Callable[[], None] = lambda: None) -> Tensor:
-        """Evaluate every method on one step's tokens; `on_method`, a sign of life, is called after each.
-
-        Returns how many of these tokens each method keeps and drops: counts [method, A < 0 or > 0, keep or drop].
-        """
+    def add(self, tokens: TokenArrays, on_method: Callable[[], None] = lambda: None) -> Decided:
+        """Evaluate every method on one step's tokens; `on_method`, a sign of life, is called after each."""
         signed = tokens.advantage.sign()
         by_sign = torch.zeros_like(self._by_sign)
         keeps, knowns = [], []
@@ -192,7 +225,7 @@ class Agreement:
             if method.status != "unverified":
                 try:
                     found = method(tokens, **self._chosen[index])
-                    keep, known = found.keep, found.known & (signed != 0)
+                    keep, known = found.keep, found.known
                     self._evaluated[index] = True
                 except Unavailable as error:
                     self._reasons[index] = self._reasons[index] or str(error).partition(": ")[2]
@@ -204,11 +237,12 @@ class Agreement:
                 by_sign[index, side, 1] = (of_sign & ~keep).sum()
             on_method()
         self._by_sign += by_sign
-        self._count(torch.stack(keeps), torch.stack(knowns))
-        return by_sign
+        decided = Decided(torch.stack(keeps), torch.stack(knowns), by_sign)
+        self._count(decided.keep, decided.known & (signed != 0))
+        return decided
 
     def rates(self, step: int, by_sign: Tensor) -> Iterator[dict[str, Any]]:
-        """What `add` counted on a step as rows, one a method and sign; none for a method that knows no token of it."""
+        """A step's `Decided.counts` as rows, one a method and sign; none for a method that knows no token of it."""
         for method, counts in zip(self.methods, by_sign.long().tolist(), strict=True):
             for sign, (kept, dropped) in zip((-1, 1), counts, strict=True):
                 if kept + dropped:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.live import Server
-from tests.web import counted, exact, hand, story
+from tests.web import counted, exact, hand, prompts, story
+from tests.web.chromium import EXECUTABLE
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,60 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     story.write_scored(data_dir)
     with Server(data_dir) as server:
         yield Site(server, story.fill(server), "")
+
+
+@pytest.fixture(scope="module")
+def prompts_site(site: Site) -> Iterator[Site]:
+    """The same server with the run of `tests.web.prompts`, whose analysis is this one's."""
+    yield Site(site.server, prompts.fill(site.server), site.empty_home)
+    assert site.server.api.delete(f"/runs/{prompts.RUN}").status_code == 204
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One profile for the module, so that plotly.js is fetched and compiled once."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
+    context.set_default_timeout(60_000)
+    yield context
+    context.close()
+
+
+@contextmanager
+def silent(context: BrowserContext, site: Site) -> Iterator[Page]:
+    """A page that must stay silent, alone with its server, and its own master."""
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    own = (site.url, *([site.exact.url] if site.exact else []), "data:", "blob:")
+    page.on(
+        "request", lambda request: None if request.url.startswith(own) else said.append(f"request to {request.url}")
+    )
+    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+    yield page
+    owned = page.evaluate("window.owned ?? null")
+    page.close()
+    assert owned is None, "markup from a log ran"
+    assert said == []
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Iterator[Page]:
+    with silent(context, site) as page:
+        yield page
+
+
+@pytest.fixture
+def training_page(context: BrowserContext, training: Site) -> Iterator[Page]:
+    with silent(context, training) as page:
+        yield page

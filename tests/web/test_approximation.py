@@ -85,7 +85,7 @@ def test_the_densities(exact_site: ExactSite) -> None:
 
 
 def test_certified_intervals_hold_the_exact_value(exact_site: ExactSite) -> None:
-    rows = exact_site.rows("intervals", step=0)
+    rows = exact_site.rows("certified", step=0)
     assert {row["coverage"] for row in rows} == {1.0}
     sampled, topk = (at(rows, source=source, sign=None) for source in ("sampled", "topk"))
     # widths: sampled .5 for 4 T1, U1 and 6 T3, .8125 for 3 T2, .46875 for 10 T4 and 6 T5, .03125 for 4 T6;
@@ -102,9 +102,9 @@ def test_certified_intervals_hold_the_exact_value(exact_site: ExactSite) -> None
 
 
 def test_intervals_of_a_pair_without_an_exact_value(exact_site: ExactSite, site: Site) -> None:
-    (whole, *_) = exact_site.rows("intervals_of_view", step=0)  # μ = π_old here, but only its log-probs are known
+    (whole, *_) = exact_site.rows("certified_of_view", step=0)  # μ = π_old here, but only its log-probs are known
     assert (whole["source"], whole["n"], whole["n_exact"], whole["coverage"]) == ("sampled", 34, 0, None)
-    rows = site.server.api.get(f"/analyses/{site.analysis}/tables/intervals_of_view?step=0").json()
+    rows = site.server.api.get(f"/analyses/{site.analysis}/tables/certified_of_view?step=0").json()
     positive = at(rows, sign=1)
     # toward: .1 → .05. drops: .7 → .86 (.16) and .2 → .5. open: .5 → .55 and .01 → .018, whose upper bounds are large
     assert [positive[f"n_{name}"] for name in ("toward", "drops", "keeps", "undecided")] == [1, 3, 0, 7]

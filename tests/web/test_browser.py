@@ -3,96 +3,21 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.web import hand, story
+from tests.web import chromium, hand, story
+from tests.web.chromium import drawn, query, slot
 from tests.web.conftest import Site
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One profile for the module, so that plotly.js is fetched and compiled once."""
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
-    )
-    context.set_default_timeout(15_000)
-    yield context
-    context.close()
-
-
-@contextmanager
-def silent(context: BrowserContext, site: Site) -> Iterator[Page]:
-    """A page that must stay silent, alone with its server, and its own master."""
-    page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    own = (site.url, site.exact.url, "data:", "blob:")
-    page.on(
-        "request", lambda request: None if request.url.startswith(own) else said.append(f"request to {request.url}")
-    )
-    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-    yield page
-    owned = page.evaluate("window.owned ?? null")
-    page.close()
-    assert owned is None, "markup from a log ran"
-    assert said == []
-
-
-@pytest.fixture
-def page(context: BrowserContext, site: Site) -> Iterator[Page]:
-    with silent(context, site) as page:
-        yield page
-
-
-@pytest.fixture
-def training_page(context: BrowserContext, training: Site) -> Iterator[Page]:
-    with silent(context, training) as page:
-        yield page
+pytestmark = chromium.MARKS
 
 
 def rollout(site: Site, sample: str, step: int, more: str = "") -> str:
     return f"{site.url}/analyses/{site.analysis}/rollout?step={step}&sample_id={quote(sample, safe='')}{more}"
-
-
-def drawn(page: Page) -> None:
-    """Wait until every figure on show is drawn."""
-    for place in range(page.locator("[data-figure]").count()):
-        plot = page.locator("[data-figure]").nth(place)
-        if plot.is_visible():
-            expect(plot.locator(".main-svg").first).to_be_attached()
-            expect(plot).not_to_have_attribute("aria-busy", "true")
-
-
-def slot(page: Page, name: str) -> str:
-    return page.locator(f'[data-text="{name}"]').first.inner_text()
-
-
-def query(page: Page) -> dict[str, list[str]]:
-    """The address as the page itself sees it now; `page.url` follows replaceState only when an event arrives."""
-    return parse_qs(urlsplit(page.evaluate("location.href")).query)
 
 
 def test_a_slider_moves_the_counts_and_the_address_holds_the_view(page: Page, site: Site) -> None:
@@ -102,7 +27,7 @@ def test_a_slider_moves_the_counts_and_the_address_holds_the_view(page: Page, si
     page.locator('[data-for="eps_high"]').fill("0.9")  # 1 + ε_high = 1.9 lies above 1.8, below 2.5
     expect(cell).to_have_text("0")
     expect(page.locator('[data-text="positive.both_keep.n"]')).to_have_text("8")
-    expect(page.locator('[data-text="head.ppo"]')).to_have_text("8")  # 11 − 3
+    expect(page.locator('[data-text="head.first"]')).to_have_text("8")  # 11 − 3
     expect(page.locator("#eps_high")).to_have_value("0.9")
     assert query(page) == {"step": ["0"], "eps_high": ["0.9"]}
     page.locator("#delta_low").fill("0.2")  # above .16
@@ -112,8 +37,8 @@ def test_a_slider_moves_the_counts_and_the_address_holds_the_view(page: Page, si
 
     keys = [
         "head.n",
-        "head.ppo",
-        "head.dppo",
+        "head.first",
+        "head.second",
         "head.disputed",
         *(
             f"{sign}.{name}.{measure}"

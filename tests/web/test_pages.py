@@ -84,7 +84,7 @@ def test_the_four_cells_are_those_worked_out_by_hand(site: Site) -> None:
     assert slots["positive.ppo_only_drops.mass"] == "0.0240"  # 3 × .008
     assert slots["positive.ppo_only_drops.weight"] == "5.40"  # 3 × 1.8 × |A|
     assert slots["positive.ppo_only_drops.norm"] == "–"  # no model, so no Σπ²
-    assert (slots["head.n"], slots["head.ppo"], slots["head.dppo"], slots["head.disputed"]) == ("25", "11", "7", "10")
+    assert [slots[f"head.{name}"] for name in ("n", "first", "second", "disputed")] == ["25", "11", "7", "10"]
     assert slots["head.verb"] == "dropped"
 
 

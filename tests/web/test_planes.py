@@ -13,7 +13,7 @@ import pytest
 
 from web.figures.axes import divergence_axis, logit, logit_axis, ratio_axis
 from web.figures.boundaries import crossing
-from web.figures.planes import Frame, plane
+from web.figures.planes import Frame, Selection, plane
 from web.figures.theme import MARKS, THEMES, Theme, css
 
 LIGHT = THEMES["light"]
@@ -182,3 +182,23 @@ def test_pages_and_figures_share_one_set_of_colours() -> None:
     for theme in THEMES.values():
         assert f"--ppo:{theme.ppo};" in text
         assert f"--dppo:{theme.dppo};" in text
+
+
+def test_other_methods_have_their_names_and_no_boundary_that_is_not_theirs() -> None:
+    frame = replace(FRAME, methods=("icepop", "dppo"), titles=("IcePop", "DPPO"), drawn=("dppo",))
+    figure = plane(DENSITY, dropped(cell="icepop_only_drops"), boundaries(), frame, LIGHT)
+    traces = {trace.name: trace for trace in figure.data}
+    assert len(traces["only IcePop"].x) == 1
+    assert "only IcePop would drop" in traces["only IcePop"].hovertext[0]
+    assert "dppo boundary" in traces
+    assert not {"ppo boundary", "crossing"} & traces.keys()
+
+
+def test_a_selection_is_outlined_and_what_has_no_bound_reaches_the_edge() -> None:
+    frame = replace(FRAME, selected=Selection(p_low=0.5, y_high=1.28))
+    (outline,) = plane(DENSITY, dropped(), boundaries(), frame, LIGHT).layout.selections
+    assert (outline.x0, outline.x1, outline.y0, outline.y1) == (0.0, 4.0, -1.0, pytest.approx(math.log(1.28)))
+    on_divergence = replace(frame, y="divergence", y_low=-6.0, y_high=0.2, selected=Selection(p_high=0.0, y_low=0.01))
+    (outline,) = plane(DENSITY, dropped(), boundaries(), on_divergence, LIGHT).layout.selections
+    assert (outline.x0, outline.x1, outline.y0, outline.y1) == (-4.0, -4.0, pytest.approx(-2.0), 0.2)
+    assert not plane(DENSITY, dropped(), boundaries(), FRAME, LIGHT).layout.selections

@@ -10,13 +10,11 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.web import counted
+from tests.web.chromium import drawn, query
 from tests.web.conftest import Site
 from tests.web.counted import page as fetch
 from tests.web.counted import table
-from tests.web.test_browser import browser, context, drawn, page, query
 from tests.web.test_tokens import marked
-
-__all__ = ["browser", "context", "page"]  # fixtures
 
 
 def test_turns_of_a_response(counted_site: Site) -> None:

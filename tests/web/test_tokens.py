@@ -7,16 +7,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web import counted
+from tests.web import chromium, counted
+from tests.web.chromium import drawn, query
 from tests.web.conftest import Site
 from tests.web.counted import page as fetch
 from tests.web.counted import table
 from tests.web.hand import HOSTILE
-from tests.web.test_browser import browser, context, drawn, page, query
-from tests.web.test_browser import pytestmark as in_a_browser
 from tests.web.test_pages import Parsed
-
-__all__ = ["browser", "context", "page"]  # fixtures
 
 
 def test_most_clipped_by_count(counted_site: Site) -> None:
@@ -185,7 +182,7 @@ def test_markup_is_text_on_the_tokens_page(counted_site: Site) -> None:
 
 def marked(test: Any) -> Any:
     """A test in a real Chromium."""
-    for mark in in_a_browser:
+    for mark in chromium.MARKS:
         test = mark(test)
     return test
 

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from dppo_core.methods.catalog import METHODS
 from dppo_core.methods.registry import Method, Status, Unavailable
 from dppo_core.tokens import TokenArrays
+from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.measures import MEASURES
 from service.schemas.segment import SEGMENT_SCHEMA
 from service.worker.measure import Agreement, bounds_of, cohen_kappa, measure, tokens_of
@@ -56,8 +58,8 @@ def test_agreement_by_hand() -> None:
     a = fixed("a", [1, 0, 1, 0, -1, 0])  # keeps 1st, 3rd, 5th; drops 2nd, 4th
     b = fixed("b", [1, 0, 0, -1, math.nan, 0])  # keeps 1st, 4th; drops 2nd, 3rd; does not know the 5th
     agreement = Agreement([a, b, fixed("c", [1] * 6, "unverified"), unavailable("d")], THRESHOLDS)
-    counted = agreement.add(tokens(advantage))
-    assert list(agreement.rates(7, counted)) == [
+    decided = agreement.add(tokens(advantage))
+    assert list(agreement.rates(7, decided.counts)) == [
         {"step": 7, "method": "a", "sign": -1, "n": 2, "n_drop": 1},
         {"step": 7, "method": "a", "sign": 1, "n": 3, "n_drop": 1},
         {"step": 7, "method": "b", "sign": -1, "n": 1, "n_drop": 0},
@@ -180,6 +182,35 @@ def test_measure_writes_every_table(tmp_path: Path, evaluated_at: str) -> None:
     # r′ = exp(.25) > 1.28 drops the two tokens with A > 0 at the end; at the start r′ = 1; logged: nothing is known
     expected = {"end": (8, 1.0, 0.0), "start": (8, 0.0, 0.0), "logged": (0, None, None)}[evaluated_at]
     assert (row["n"], row["drop_rate_positive"], row["drop_rate_negative"]) == expected
+
+
+def test_every_method_s_decisions_are_kept_token_by_token(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    pq.write_table(segment(), path)
+    task = {"segments": [[7, str(path)]], "evaluated_at": "end", "thresholds": THRESHOLDS}
+    measure({**task, "out": str(tmp_path / "out")}, lambda _: None)
+    found = pq.read_table(tmp_path / "out" / "decisions" / "7.parquet")
+    assert found.schema.equals(DECISION_SCHEMA)
+    assert found["step"].to_pylist() == [7] * 4
+    assert found["segment_row"].to_pylist() == [0, 2, 3, 4]  # the second token of sample b is not counted
+    # r′ = exp(.25) = 1.284 > 1.28 drops A > 0, not A < 0
+    assert found["ppo_old"].to_pylist() == [False, False, True, True]
+    # r = exp(−.25) = .779 < .8 drops A < 0; the third token of b has no μ
+    assert found["ppo_rollout"].to_pylist() == [True, None, False, False]
+    # exact TV .5 and .25 exceed .15 where r′ > 1 and A > 0
+    assert found["dppo_exact_tv_old"].to_pylist() == [False, False, True, True]
+    assert found["dppo_topk_tv_rollout"].null_count == 4  # unavailable
+    assert found["nfpo"].null_count == 4  # unverified
+
+
+def test_a_token_without_a_gradient_is_kept_by_every_method(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    pq.write_table(segment(advantage=[0.0, None, 0.0, 0.0, 0.0]), path)
+    task = {"segments": [[7, str(path)]], "evaluated_at": "end", "thresholds": THRESHOLDS}
+    measure({**task, "out": str(tmp_path / "out")}, lambda _: None)
+    found = pq.read_table(tmp_path / "out" / "decisions" / "7.parquet")
+    assert found["ppo_old"].to_pylist() == [True] * 4
+    assert all(keep is not False for name in METHODS for keep in found[name].to_pylist())
 
 
 def test_bounds_of_a_step_by_hand() -> None:

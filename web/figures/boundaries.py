@@ -23,7 +23,7 @@ DASHES = {"ppo": "solid", "dppo": "5px,3px"}
 
 
 def add_boundaries(figure: go.Figure, boundaries: pa.Table, frame: Frame, theme: Theme) -> None:
-    """Draw each method's boundary for the signs of A that the plane shows: PPO solid, DPPO dashed.
+    """Draw the boundaries of `frame.drawn` for the signs of A that the plane shows: PPO solid, DPPO dashed.
 
     For top-K and exact divergences the DPPO boundary in the ratio plane, and the PPO boundary in the divergence
     plane, are those of the binary divergence: a finer one is never smaller, so DPPO drops at or inside of it.
@@ -31,13 +31,13 @@ def add_boundaries(figure: go.Figure, boundaries: pa.Table, frame: Frame, theme:
     rows = boundaries.to_pylist()
     signs = (1, -1) if frame.sign is None else (frame.sign,) if frame.sign else ()
     for sign in signs:
-        curves = {method: _curve(rows, method, sign, frame) for method in ("ppo", "dppo")}
+        curves = {method: _curve(rows, method, sign, frame) for method in frame.drawn}
         for method, curve in curves.items():
             _draw(figure, method, curve, frame, theme)
             text = _label(method, sign, rows, frame)
             if text:
                 _place(figure, method, sign, curve, text, frame, theme)
-        met = crossing(curves["ppo"], curves["dppo"])
+        met = crossing(curves["ppo"], curves["dppo"]) if len(curves) == 2 else None
         if met is not None and frame.y_low < met[1] < frame.y_high:
             _mark_crossing(figure, sign, met, frame, theme)
 
@@ -89,7 +89,7 @@ def _label(method: str, sign: int, rows: list[Row], frame: Frame) -> str:
     side = "A > 0" if sign > 0 else "A < 0"
     above = ">" if sign > 0 else "<"
     if method == "dppo":
-        delta = frame.delta_high if sign > 0 else frame.delta_low
+        delta = float(f"{frame.delta_high if sign > 0 else frame.delta_low:.4g}")  # a matched δ has many digits
         kind = "KL" if frame.divergence.endswith("kl") else "TV"
         estimate = "" if frame.divergence.startswith("binary") or frame.y == "divergence" else " (binary)"
         if frame.y == "divergence" and frame.delta_low == frame.delta_high and frame.sign is None:

@@ -13,18 +13,27 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from web.figures.axes import divergence_axis, logit_axis, ratio_axis
+from web.figures.axes import divergence_axis, logit, logit_axis, ratio_axis
 from web.figures.boundaries import add_boundaries
 from web.figures.density import Grid, heat
 from web.figures.theme import LEGEND, MARKS, Theme, empty, footnotes, layout, noise_band
 from web.numbers import count, number, signed
 from web.text import label
-from web.words import DIVERGENCES, SIGNS, cell_name, symbols
+from web.words import DIVERGENCES, SIGNS, cell_name, cell_slots, symbols
 
-__all__ = ["Frame", "plane"]
+__all__ = ["Frame", "Selection", "plane"]
 
 LN10 = math.log(10)
-NAMES = {"ppo_only_drops": "only PPO", "dppo_only_drops": "only DPPO", "both_drop": "both"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A rectangle of a plane: the anchor's probability and, on the plane it was drawn on, r or D. None = no bound."""
+
+    p_low: float | None = None
+    p_high: float | None = None
+    y_low: float | None = None
+    y_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Frame:
 
     x runs over logit(p) in ±x_limit, y over ln r or log₁₀ D in [y_low, y_high]. `n` tokens are drawn; `clipped` of
     them, by side (left, right, below, above), lie beyond the axes and are drawn at their edge. At most `max_points`
-    dropped tokens are marked. `noise`: the noise floor in ln r or D, drawn as a band.
+    dropped tokens are marked. `noise`: the noise floor in ln r or D, drawn as a band. `methods` are the two that are
+    compared, `titles` their names, `drawn` those whose boundaries (ppo, dppo) are drawn. `selected` is outlined.
     """
 
     y: Literal["ratio", "divergence"]
@@ -52,6 +62,10 @@ class Frame:
     clipped: Mapping[str, int] = field(default_factory=dict)
     max_points: int | None = None
     noise: float | None = None
+    methods: tuple[str, str] = ("ppo", "dppo")
+    titles: tuple[str, str] = ("PPO", "DPPO")
+    drawn: tuple[str, ...] = ("ppo", "dppo")
+    selected: Selection = Selection()
 
 
 def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Frame, theme: Theme) -> go.Figure:
@@ -78,12 +92,34 @@ def plane(density: pa.Table, dropped: pa.Table, boundaries: pa.Table, frame: Fra
     grid = Grid(-frame.x_limit, frame.x_limit, frame.y_low, frame.y_high, frame.x_bins, frame.y_bins)
     figure.add_trace(heat(density, grid, theme))
     add_boundaries(figure, boundaries, frame, theme)
+    slots = cell_slots(*frame.methods)
+    shown = [(slots[row["cell"]], row) for row in dropped.to_pylist() if _y(row, frame) is not None]
     for cell in MARKS:
-        rows = [row for row in dropped.to_pylist() if row["cell"] == cell and _y(row, frame) is not None]
-        figure.add_trace(_points(cell, rows, frame, theme))
-    figure.update_layout(showlegend=True, legend=LEGEND)
+        figure.add_trace(_points(cell, [row for slot, row in shown if slot == cell], frame, theme))
+    if frame.selected != Selection():
+        figure.add_selection(**_outline(frame), line={"color": theme.ink, "width": 1.2, "dash": "dot"})
+    edges = {"x": [-frame.x_limit, frame.x_limit], "y": [frame.y_low, frame.y_high]}
+    figure.update_layout(showlegend=True, legend=LEGEND, dragmode="select", meta=edges)
     footnotes(figure, _coverage(frame, dropped.num_rows), theme, room=2)
     return figure
+
+
+def _outline(frame: Frame) -> dict[str, float]:
+    """The selected rectangle in the axes' units; what has no bound reaches the edge."""
+    of_y = math.log if frame.y == "ratio" else math.log10
+
+    def place(value: float | None, low: float, high: float, default: float) -> float:
+        return default if value is None else min(max(value, low), high)
+
+    limit, chosen = frame.x_limit, frame.selected
+    sides = [None if p is None else logit(min(max(p, 1e-9), 1 - 1e-9)) for p in (chosen.p_low, chosen.p_high)]
+    ends = [None if y is None else of_y(max(y, 1e-9)) for y in (chosen.y_low, chosen.y_high)]
+    return {
+        "x0": place(sides[0], -limit, limit, -limit),
+        "x1": place(sides[1], -limit, limit, limit),
+        "y0": place(ends[0], frame.y_low, frame.y_high, frame.y_low),
+        "y1": place(ends[1], frame.y_low, frame.y_high, frame.y_high),
+    }
 
 
 def _y(row: Mapping[str, Any], frame: Frame) -> float | None:
@@ -98,7 +134,7 @@ def _points(cell: str, rows: list[dict[str, Any]], frame: Frame, theme: Theme) -
         x=[min(max(row["x"], -frame.x_limit), frame.x_limit) for row in rows],
         y=[min(max(_y(row, frame) or 0.0, frame.y_low), frame.y_high) for row in rows],
         mode="markers",
-        name=NAMES[cell],
+        name=dict(zip(MARKS, (f"only {frame.titles[0]}", f"only {frame.titles[1]}", "both"), strict=True))[cell],
         cliponaxis=False,
         marker={
             "symbol": mark.symbol,
@@ -108,18 +144,18 @@ def _points(cell: str, rows: list[dict[str, Any]], frame: Frame, theme: Theme) -
             "line": {"width": 0.75, "color": theme.paper},
         },
         customdata=[[row["step"], row["sample_id"], row["position"]] for row in rows],
-        hovertext=[_hover(row, frame) for row in rows],
+        hovertext=[_hover(row, cell, frame) for row in rows],
         hoverinfo="text",
     )
 
 
-def _hover(row: Mapping[str, Any], frame: Frame) -> str:
+def _hover(row: Mapping[str, Any], cell: str, frame: Frame) -> str:
     """One token in words. Everything that came with a log is escaped: Plotly reads HTML in hover text."""
     anchor, _ = symbols(frame.anchor, frame.evaluated_at)
     token = f"“{label(row['token'])}”" if row["token"] is not None else f"token {row['token_id']}"
     return "<br>".join(
         (
-            f"<b>{token}</b>  {cell_name(row['cell'], frame.evaluated_at)}",
+            f"<b>{token}</b>  {cell_name(cell, frame.evaluated_at, frame.titles)}",
             f"{anchor}(a) = {number(row['p'])}   r = {number(math.exp(row['log_ratio']))}",
             f"{DIVERGENCES[frame.divergence]} = {number(row['divergence'])}   A = {signed(row['advantage'])}",
             f"step {row['step']}, position {row['position']}, {label(row['sample_id'], 40)}",

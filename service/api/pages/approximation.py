@@ -47,7 +47,7 @@ def _model(services: Services, analysis: str, view: ApproximationView) -> Row:
     own = (found.at["anchor"], found.at["evaluated_at"])
     other_pair = own not in (("old", "end"), ("old", "start"))
     known = masses[0]["n"] > 0
-    intervals = _rows(found, "intervals") if known else []
+    intervals = _rows(found, "certified") if known else []
     return {
         **found.model,
         **downloads(found, figures=FIGURES, tables=TABLES),
@@ -64,7 +64,7 @@ def _model(services: Services, analysis: str, view: ApproximationView) -> Row:
         "intervals": [_interval(row) for row in intervals],
         "other_pair": other_pair,
         "pair_of_view": " → ".join(words.symbols(*own)),
-        "pair_intervals": [_interval(row) for row in _rows(found, "intervals_of_view")] if other_pair else [],
+        "pair_intervals": [_interval(row) for row in _rows(found, "certified_of_view")] if other_pair else [],
         **_mass(masses[0], intervals),
         "k": str(top_k),
         "mode": found.row["topk_mode"],

@@ -8,18 +8,29 @@ from typing import Any
 from web import words
 from web.numbers import UNKNOWN, count, number, percent
 
-__all__ = ["by_step", "cell_table"]
+__all__ = ["SLUGS", "by_step", "cell_table", "in_slots"]
 
 Row = dict[str, Any]
 SUMS = ("n", "mass_moved", "gradient_weight", "gradient_weight_norm", "n_near_ppo", "n_near_dppo")
-PPO_DROPS = ("ppo_only_drops", "both_drop")
-DPPO_DROPS = ("dppo_only_drops", "both_drop")
+FIRST_DROPS = ("ppo_only_drops", "both_drop")
+SECOND_DROPS = ("dppo_only_drops", "both_drop")
 DISPUTED = ("ppo_only_drops", "dppo_only_drops")
+GROUPS = (("first", FIRST_DROPS), ("second", SECOND_DROPS), ("disputed", DISPUTED))
 SLUGS = {1: "positive", -1: "negative"}
 
 
-def cell_table(cells: list[Row], evaluated_at: str) -> Row:
-    """Every number of the table by key `<sign>.<cell>.<measure>`, and the sentence above it."""
+def in_slots(rows: list[Row], methods: tuple[str, str]) -> list[Row]:
+    """Rows whose `cell` is a place of `words.CELLS`, whichever two methods are compared.
+
+    Near a threshold is said of PPO and DPPO alone, whose thresholds are the view's.
+    """
+    slots = words.cell_slots(*methods)
+    others = {f"n_near_{name}": None for name in ("ppo", "dppo") if name not in methods}
+    return [{**row, **others, "cell": slots.get(row["cell"], row["cell"])} for row in rows]
+
+
+def cell_table(cells: list[Row], evaluated_at: str, titles: tuple[str, str]) -> Row:
+    """Every number of the table by key `<sign>.<cell>.<measure>`, and the sentence above it. `cells`: in slots."""
     rows = [row for row in cells if row["step"] is None]
     model: Row = {}
     for sign, slug in SLUGS.items():
@@ -32,7 +43,7 @@ def cell_table(cells: list[Row], evaluated_at: str) -> Row:
     model |= _measures("zero", _total(row for row in rows if row["cell"] == "no_gradient"), None)
     model |= _measures("unknown", _total(row for row in rows if row["cell"] == "unknown"), None)
     for cell in (*words.CELLS, "unknown"):
-        model[f"name.{cell}"] = words.cell_name(cell, evaluated_at)
+        model[f"name.{cell}"] = words.cell_name(cell, evaluated_at, titles)
     return {**model, **_headline(rows, evaluated_at)}
 
 
@@ -47,7 +58,7 @@ def _headline(rows: list[Row], evaluated_at: str) -> Row:
         "verb": "dropped" if done else "would drop",
         "when": f" {point}" if point else "",
     }
-    for name, members in (("ppo", PPO_DROPS), ("dppo", DPPO_DROPS), ("disputed", DISPUTED)):
+    for name, members in GROUPS:
         part = _count(row for row in counted if row["cell"] in members)
         numbers |= {name: count(part), f"{name}_share": percent(part, whole)}
     return {
@@ -61,15 +72,16 @@ def _headline(rows: list[Row], evaluated_at: str) -> Row:
 
 
 def by_step(cells: list[Row], steps: list[Row]) -> list[Row]:
-    """Drop counts and rates of each step; a step that is not finished has dashes."""
+    """Drop counts and rates of each step; a step that is not finished has dashes. `cells`: in slots."""
     rows = []
     for step in steps:
         counted = [row for row in cells if row["step"] == step["step"] and row["cell"] in words.CELLS and row["sign"]]
         whole = _count(counted) if counted else None
         parts = {
             name: _count(row for row in counted if row["cell"] in members) if counted else None
-            for name, members in (("ppo", PPO_DROPS), ("dppo", DPPO_DROPS), ("disputed", DISPUTED))
+            for name, members in GROUPS
         }
+        near = {name: _total(counted)[f"n_{name}"] for name in ("near_ppo", "near_dppo")}
         rows.append(
             {
                 "number": step["step"],
@@ -78,7 +90,7 @@ def by_step(cells: list[Row], steps: list[Row]) -> list[Row]:
                 "span": "" if (step["span"] or 1) == 1 else f"spans {step['span']} steps",
                 "linked": step["finished"],
                 "unlinked": not step["finished"],
-                **{name: count(part) for name, part in parts.items()},
+                **{name: count(part) for name, part in (parts | near).items()},
                 **{f"{name}_share": percent(part, whole) for name, part in parts.items()},
             }
         )
@@ -95,7 +107,7 @@ def _total(rows: Iterable[Row]) -> Row:
     sums: Row = {}
     for name in SUMS:
         known = [row[name] for row in listed if row[name] is not None]
-        sums[name] = sum(known) if known or name.startswith("n") else None
+        sums[name] = sum(known) if known or name == "n" else None
     return sums
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.pages.html import formats, short, url
-from service.api.pages.options import options, reasons
+from service.api.pages.options import options, preset_options, reasons
 from service.api.pages.progress import job_row
 from service.api.state import Services
 from service.api.views import FIGURES
+from service.api.views.settled import settled
 from service.schemas.findings import messages
 from service.schemas.view import View
 from service.store.lens import Lens
@@ -62,7 +63,9 @@ def frame(services: Services, analysis: str, view: View, tab: str) -> Frame:
     """The frame of the page `tab` (a key of `TABS`; a page beneath has its parent's)."""
     row = services.store.analyses.get(analysis)
     lens = services.store.lens
-    at = view.parameters(row)
+    at = settled(lens, view.parameters(row))
+    if at.get("matched"):  # a link to another page keeps the δ that were found here
+        view = view.model_copy(update={name: at[name] for name in ("delta_low", "delta_high")})
     steps = services.store.analyses.steps(analysis)
     (known,) = lens.table("availability", at).to_pylist()
     jobs = [
@@ -74,7 +77,7 @@ def frame(services: Services, analysis: str, view: View, tab: str) -> Frame:
     model = {
         **_about(row, steps, view, at, known),
         **_noise(lens.table("noise", at).to_pylist()[0], at),
-        **_controls(row, at, steps, known),
+        **_controls(row, view, at, steps, known),
         "live": url("analyses", analysis, *path, "live"),
         "path": url("analyses", analysis, *path),
         "rollout_path": url("analyses", analysis, "rollout"),
@@ -172,29 +175,28 @@ def _within(least: float, noise: float | None) -> str:
     return f"± {plain(least) if noise is None or noise <= least else number(noise)}"
 
 
-def _controls(row: Row, at: Row, steps: list[Row], known: dict[str, int]) -> Row:
+def _controls(row: Row, view: View, at: Row, steps: list[Row], known: dict[str, int]) -> Row:
     """What the controls say, what they would say by themselves, and what can be chosen."""
-    choices = options(steps, row, at, known)
+    choices = {**options(steps, row, at, known), "preset": preset_options(row, view, at)}
     return {
         "controls": {name: at[name] for name in DIALS},
-        "defaults": _defaults(row, at),
+        "defaults": _defaults(row, view, at),
+        "preset_note": words.PRESET_NOTES.get(view.preset or "", ""),
         "delta_top": 0.5 if at["divergence"].endswith("tv") else 0.25,
         "options": choices,
         "reasons": reasons(choices),
     }
 
 
-def _defaults(row: Row, at: Row) -> Row:
-    """What each control says when the address says nothing."""
-    kind = at["divergence"].rpartition("_")[2]
+def _defaults(row: Row, view: View, at: Row) -> Row:
+    """What each control says when the address says nothing of it. A δ that is locked says what it must."""
+    untouched = view.model_copy(update=dict.fromkeys(DIALS)).parameters(row)
     return {
         "step": "",
         "sign": "",
+        "preset": "",
         "anchor": row["anchor"],
         "evaluated_at": row["evaluated_at"],
         "divergence": "binary_tv",
-        "eps_low": row["eps_low"],
-        "eps_high": row["eps_high"],
-        "delta_low": row[f"delta_{kind}_low"],
-        "delta_high": row[f"delta_{kind}_high"],
+        **{name: at[name] if at.get("matched") and name.startswith("delta") else untouched[name] for name in DIALS},
     }

@@ -77,7 +77,7 @@ def _rows(found: Frame, name: str, **more: Any) -> list[Row]:
 def _choices(found: Frame) -> Row:
     """Both anchors stand side by side here; what can be chosen is what is known from μ."""
     choices = options(found.steps, found.row, {**found.at, "anchor": "rollout"}, found.known)
-    return {"options": choices, "reasons": reasons({**choices, "anchor": []})}
+    return {"options": {**found.model["options"], **choices}, "reasons": reasons({**choices, "anchor": []})}
 
 
 def _pair(evaluated_at: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.schemas.view import DIVERGENCES
+from service.schemas.methods import PRESETS
+from service.schemas.view import DIVERGENCES, View
 from web import words
 
-__all__ = ["options", "reasons"]
+__all__ = ["options", "preset_options", "reasons"]
 
 Row = dict[str, Any]
 
@@ -51,6 +52,33 @@ def options(steps: list[Row], analysis: Row, at: Row, known: dict[str, int]) -> 
         found["divergence"] = [
             {**entry, "disabled": entry["disabled"] and not entry["selected"]} for entry in found["divergence"]
         ]
+    return found
+
+
+def preset_options(analysis: Row, view: View, at: Row) -> list[Row]:
+    """The presets, the one first that the analysis was asked for with; `custom` where a view's thresholds are none's.
+
+    The option of the analysis's own thresholds has no value: it is what an address without a preset shows.
+    """
+    thresholds = ("eps_low", "eps_high", "dual_clip", "delta_low", "delta_high", "weight_cap")
+    sets = {name: View(divergence=view.divergence, preset=name or None).parameters(analysis) for name in ("", *PRESETS)}
+
+    def alike(one: Row, other: Row) -> bool:
+        return all(one[name] == other[name] for name in thresholds)
+
+    own = next((name for name in PRESETS if alike(sets[name], sets[""])), None)
+    candidates = [name for name in (view.preset or "", *sets) if name != own]  # under KL some presets are alike
+    shown = next((name for name in candidates if alike(sets[name], at)), None)
+    labels = {"": "as analysed" if own is None else f"{words.PRESETS[own]}, as analysed"} | {
+        name: label for name, label in words.PRESETS.items() if name != own
+    }
+    found = [
+        {"value": name, "label": label, "disabled": False, "reason": "", "selected": name == shown}
+        for name, label in labels.items()
+    ]
+    if shown is None:
+        base = view.preset or ""
+        found.insert(0, {"value": base, "label": "custom", "disabled": True, "reason": "", "selected": True})
     return found
 
 

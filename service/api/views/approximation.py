@@ -82,8 +82,8 @@ TABLES = {
     "approximation_agreement": _table(
         "The mask of an estimate against the exact one, over δ and by sign of A", "approximation_agreement"
     ),
-    "intervals": _table("Certified intervals of TV against the exact TV, OLD → NEW", "intervals", EXACT_PAIR),
-    "intervals_of_view": _table("Certified intervals of TV of the view’s own pair", "intervals"),
+    "certified": _table("Certified intervals of TV against the exact TV, OLD → NEW", "certified", EXACT_PAIR),
+    "certified_of_view": _table("Certified intervals of TV of the view’s own pair", "certified"),
     "topk_mass": _table("Mass inside the top-K set, and the bound from what lies outside, by step", "topk_mass"),
     "top_k_compared": _table("What analyses of the same tokens with another K found", "top_k_compared"),
 }

@@ -94,8 +94,11 @@ FROM read_parquet($segment);
 -- name: delete_noise_floor
 DELETE FROM noise_floor WHERE scoring = $scoring;
 
--- name: measured
-SELECT count(*) AS n FROM method_agreement WHERE analysis = $analysis;
+-- name: measurements
+SELECT measurement, columns FROM measurements WHERE analysis = $analysis;
+
+-- name: delete_measurements
+DELETE FROM measurements WHERE analysis = $analysis;
 
 -- name: keep_method_agreement
 INSERT INTO method_agreement BY NAME SELECT $analysis AS analysis, * FROM read_parquet($path);

@@ -100,15 +100,15 @@ JOIN _uploads u ON u.upload = t.upload AND u.step = t.step;
 CREATE VIEW _facts AS
 SELECT a.*, s.step, t.* EXCLUDE (scoring), CASE WHEN t.counted THEN 0 END AS zero
 FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/tokens/*/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false) t
+    hive_partitioning = true, hive_types_autocast = false, file_row_number = true) t
 JOIN analysis_scorings s ON s.scoring = t.scoring
 JOIN analyses a ON a.analysis = s.analysis;
 
 -- Every response token of one analysis under any anchor and evaluation point: what sliders ask. Nothing is scored
 -- again. pair_tv_exact, pair_kl_exact: the exact divergence of that pair (tv_exact, kl_exact are always old -> new).
 CREATE MACRO _paired(analysis_, anchor_, evaluated_at_) AS TABLE
-SELECT step, group_id, sample_id, position, turn, token_id, token, counted, advantage, reward,
-    logp_rollout::DOUBLE AS logp_rollout, logp_old::DOUBLE AS logp_old, logp_new::DOUBLE AS logp_new,
+SELECT step, file_row_number AS segment_row, group_id, sample_id, position, turn, token_id, token, counted, advantage,
+    reward, logp_rollout::DOUBLE AS logp_rollout, logp_old::DOUBLE AS logp_old, logp_new::DOUBLE AS logp_new,
     _pick(anchor_, evaluated_at_, logp_rollout, logp_rollout, logp_rollout, logp_old, logp_old, logp_old_logged)
         AS logp_anchor,
     _pick(anchor_, evaluated_at_, log_ratio__rollout_old, log_ratio__rollout_new, log_ratio__rollout_logged,
@@ -205,14 +205,14 @@ CREATE MACRO _spread(log, dp) AS
     'q_dp': quantile_cont(dp, [0.5, 0.9, 0.99]), 'max_abs_dp': max(dp), 'k3': avg(exp(log) - 1 - log)};
 
 -- How much of the exact divergence an estimate sees.
-CREATE MACRO _seen(d, d_exact) AS
+CREATE MACRO _of_exact(d, d_exact) AS
 {'n': count(d), 'n_zero': count(d) FILTER (d_exact = 0),
     'q': quantile_cont(d / d_exact, [0.05, 0.25, 0.5, 0.75, 0.95]) FILTER (d_exact > 0),
     'sum_estimate': sum(d), 'sum_exact': sum(d_exact) FILTER (d IS NOT NULL)};
 
 -- Of tokens that move away from r = 1, how many have an estimate, the exact divergence, and both, in each bin
 -- (delta before, delta].
-CREATE MACRO _compared(d, d_exact, away, deltas) AS
+CREATE MACRO _masks_of(d, d_exact, away, deltas) AS
 {'n': count(d), 'estimates': histogram(d, deltas) FILTER (away),
     'exacts': histogram(d_exact, deltas) FILTER (away AND d IS NOT NULL),
     'smaller': histogram(least(d, d_exact), deltas) FILTER (away AND d IS NOT NULL)};

@@ -1,15 +1,110 @@
-// Where PPO and DPPO disagree: a mark of a plane opens its response.
+// Where two methods disagree: a mark of a plane opens its response, a rectangle selects tokens, a lock moves δ with ε,
+// and the parts of the page follow its counts.
+import { apply, patch } from "./bind.js";
 import { ViewPage } from "./view.js";
 
-const page = new ViewPage();
+const REST_MS = 250; // how long a view must stand before its parts are asked for
 
-page.root.addEventListener("pick", ({ detail }) => {
-  if (!detail.customdata?.length || detail.data.type !== "scatter") return;
-  const [step, sample, position] = detail.customdata;
-  const target = new URL(page.root.dataset.rollout, location.origin);
-  for (const [name, value] of new URLSearchParams(location.search)) target.searchParams.set(name, value);
-  target.searchParams.set("step", step);
-  target.searchParams.set("sample_id", sample);
-  target.searchParams.set("at", position);
-  location.assign(target);
-});
+const logistic = (x) => 1 / (1 + Math.exp(-x));
+const VALUE = { ratio: Math.exp, divergence: (y) => 10 ** y }; // from a plane's axis to what the address says
+const rounded = (value) => String(Number(value.toPrecision(4)));
+
+class AnalysisPage extends ViewPage {
+  constructor() {
+    super();
+    this.root.addEventListener("pick", ({ detail }) => this.open(detail));
+    this.root.addEventListener("brush", ({ target, detail }) => {
+      if (detail === null) this.clear();
+      else this.select(target.dataset.name.replace("_plane", ""), detail);
+    });
+    document.getElementById("clear").addEventListener("click", (event) => {
+      event.preventDefault();
+      this.clear();
+    });
+    document.getElementById("measure").addEventListener("click", ({ target }) => this.measure(target.dataset.post));
+    document.addEventListener("keydown", ({ key }) => { if (key === "Escape") this.clear(); });
+    this.lock();
+    this.askParts([...document.querySelectorAll("[data-pending]")], 0);
+  }
+
+  get bounds() {
+    return ["p_low", "p_high", "y_low", "y_high"].map((name) => this.form.elements[name]);
+  }
+
+  print(model) {
+    super.print(model);
+    if (model === null) return;
+    this.root.dataset.rollout = model.rollout_path;
+    for (const field of this.bounds) if (document.activeElement !== field) field.value = model.fields[field.name];
+    this.form.elements.match.checked = model.locked;
+    this.lock();
+    this.askParts([...document.querySelectorAll("[data-later]")], REST_MS);
+  }
+
+  /** A δ that is matched is not the hand's to move. */
+  lock() {
+    for (const field of this.dials.filter(({ name }) => name.startsWith("delta"))) {
+      field.disabled = this.sliderOf(field).disabled = this.form.elements.match.checked;
+    }
+  }
+
+  /** Parts have tables of their own: they are asked for once the view stands still, and those of a later view win. */
+  askParts(parts, delay) {
+    clearTimeout(this.rest);
+    this.asking?.abort();
+    const { signal } = (this.asking = new AbortController());
+    for (const part of parts) part.setAttribute("aria-busy", "true");
+    this.rest = setTimeout(() => parts.forEach((part) => this.ask(part, signal)), delay);
+  }
+
+  async ask(part, signal) {
+    try {
+      const response = await fetch(part.dataset.later + location.search, { signal });
+      const found = await response.json();
+      if (!response.ok) throw new Error(found.detail ?? response.statusText);
+      if (signal.aborted) return;
+      if (part.id === "intervals") patch(this.root, found); // its strings stand beside the numbers that they belong to
+      else apply(part, found);
+      part.removeAttribute("aria-busy");
+    } catch (error) {
+      if (error.name !== "AbortError") this.live.say(`Some of this page is not up to date: ${error.message}`);
+    }
+  }
+
+  /** Have this version's methods measured: a job, which the page then watches. */
+  async measure(address) {
+    const response = await fetch(address, { method: "POST", headers: { "Content-Type": "application/json" } });
+    if (response.ok) this.follow();
+    else this.live.say((await response.json()).detail);
+  }
+
+  open({ customdata, data }) {
+    if (!customdata?.length || data.type !== "scatter") return;
+    const [step, sample, position] = customdata;
+    const target = new URL(this.root.dataset.rollout, location.origin);
+    target.searchParams.set("step", step);
+    target.searchParams.set("sample_id", sample);
+    target.searchParams.set("at", position);
+    location.assign(target);
+  }
+
+  /** A rectangle in a plane's own units: x = logit p, y = ln r or log₁₀ D; a side beyond the axis is no bound. */
+  select(plane, { x, y, edges }) {
+    const [pLow, pHigh, yLow, yHigh] = this.bounds;
+    this.form.elements.brush.value = plane;
+    pLow.value = x[0] <= edges.x[0] ? "" : rounded(logistic(x[0]));
+    pHigh.value = x[1] >= edges.x[1] ? "" : rounded(logistic(x[1]));
+    yLow.value = y[0] <= edges.y[0] ? "" : rounded(VALUE[plane](y[0]));
+    yHigh.value = y[1] >= edges.y[1] ? "" : rounded(VALUE[plane](y[1]));
+    this.go(history.pushState);
+  }
+
+  clear() {
+    if (this.bounds.every((field) => field.value === "")) return;
+    for (const field of this.bounds) field.value = "";
+    this.form.elements.brush.value = "ratio";
+    this.go(history.pushState);
+  }
+}
+
+new AnalysisPage();

@@ -2,10 +2,23 @@
 
 /** Print `model` into the elements below `root` that name its keys: data-text, data-href, data-show, data-attrs, data-list. */
 export function bind(root, model) {
-  for (const element of root.children) apply(element, model);
+  for (const element of root.children) {
+    const { later, figure } = element.dataset;
+    if (later === undefined && figure === undefined) apply(element, model); // a part has its own model, a figure none
+  }
 }
 
-function apply(element, model) {
+/** Print only what `model` holds, wherever below `root` it is named: what arrives after the page's model. */
+export function patch(root, model) {
+  for (const element of root.querySelectorAll("[data-text], [data-list]")) {
+    const { text, list } = element.dataset;
+    if (text in model) setText(element, model[text]);
+    if (list in model) fill(element, model[list]);
+  }
+}
+
+/** The same for `element` itself. */
+export function apply(element, model) {
   if (element.localName === "template") return;
   const { text, href, show, attrs, list } = element.dataset;
   if (text !== undefined) setText(element, model[text]);

@@ -51,9 +51,13 @@ export class Figures {
       if (!response.ok) throw new Error(figure.detail ?? response.statusText);
       await ready;
       if (signal.aborted) return;
-      if (plot.dataset.view !== undefined && matchMedia("(pointer: fine)").matches) figure.layout.dragmode = "zoom";
+      const brush = figure.layout.dragmode === "select"; // a finger scrolls the page and does not draw
+      if (!matchMedia("(pointer: fine)").matches) figure.layout.dragmode = false;
+      else if (plot.dataset.view !== undefined && !brush) figure.layout.dragmode = "zoom";
       await window.Plotly.react(plot, figure.data, figure.layout, {
-        ...CONFIG, displayModeBar: plot.dataset.view === undefined ? false : "hover",
+        ...CONFIG,
+        ...(brush && { modeBarButtons: [["select2d", ...CONFIG.modeBarButtons[0]]] }),
+        displayModeBar: plot.dataset.view === undefined ? false : "hover",
       });
       if (!plot.dataset.wired) wire(plot, this.plots);
       plot.removeAttribute("aria-busy");
@@ -75,14 +79,23 @@ function picture(button) {
   window.Plotly.downloadImage(plot, { format, filename: plot.dataset.name, width, height, scale: format === "png" ? 2 : 1 });
 }
 
+const ascending = (pair) => [...pair].sort((a, b) => a - b);
 const visible = (plot) => plot.offsetParent !== null;
 
-/** Clicks leave the figure as an event; figures with the same data-sync point at the same x together. */
+/**
+ * Clicks leave the figure as an event `pick`, a rectangle that was drawn as `brush` (null: taken away); figures with the
+ * same data-sync point at the same x together.
+ */
 function wire(plot, plots) {
   plot.dataset.wired = "yes";
   plot.on("plotly_click", ({ points }) => {
     plot.dispatchEvent(new CustomEvent("pick", { bubbles: true, detail: points[0] }));
   });
+  const brush = (detail) => plot.dispatchEvent(new CustomEvent("brush", { bubbles: true, detail }));
+  plot.on("plotly_selected", (event) => {
+    if (event?.range) brush({ x: ascending(event.range.x), y: ascending(event.range.y), edges: plot.layout.meta });
+  });
+  plot.on("plotly_deselect", () => brush(null));
   const { sync } = plot.dataset;
   if (sync === undefined) return;
   const others = () => plots.filter((other) => other !== plot && other.dataset.sync === sync && other.dataset.wired);

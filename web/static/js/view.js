@@ -12,8 +12,8 @@ export class ViewPage {
     this.live = new Live(this.root);
     this.figures = new Figures(() => new URLSearchParams(location.search));
     this.jobs = new Jobs(() => this.landed());
-    this.form.addEventListener("input", (event) => this.moved(event));
-    this.form.addEventListener("change", (event) => this.chosen(event));
+    this.root.addEventListener("input", (event) => this.moved(event)); // fields may stand beside what they choose
+    this.root.addEventListener("change", (event) => this.chosen(event));
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.go(history.replaceState);
@@ -29,7 +29,7 @@ export class ViewPage {
 
   /** The fields that the address holds: each knows what it says when the address says nothing. */
   get fields() {
-    return [...this.form.querySelectorAll("[name][data-default]")];
+    return [...this.form.elements].filter((field) => field.name && field.dataset.default !== undefined);
   }
 
   get dials() {
@@ -91,7 +91,8 @@ export class ViewPage {
   address() {
     const query = new URLSearchParams(location.search);
     for (const field of this.fields) {
-      const { name, value, dataset, type } = field;
+      const { name, dataset, type } = field;
+      const value = type === "checkbox" && !field.checked ? "" : field.value;
       const same = type === "number" ? value === "" || Number(value) === Number(dataset.default) : value === dataset.default;
       if (same) query.delete(name);
       else query.set(name, value);
@@ -107,7 +108,7 @@ export class ViewPage {
   }
 
   moved({ target }) {
-    if (target.localName === "select") return;
+    if (target.form !== this.form || target.localName === "select" || target.type === "checkbox") return;
     if (target.dataset.for) document.getElementById(target.dataset.for).value = target.value;
     else if (target.closest(".dial")) this.sliderOf(target).value = target.value;
     clearTimeout(this.timer);
@@ -118,18 +119,21 @@ export class ViewPage {
   }
 
   chosen({ target }) {
-    if (target.localName !== "select") return;
-    if (target.name === "divergence") this.forgetDeltas();
+    if (!this.fields.includes(target) || (target.localName !== "select" && target.type !== "checkbox")) return;
+    if (target.name === "divergence") this.forget("delta"); // of another divergence, and so another quantity
+    if (target.name === "preset") this.forget("");
     this.go(history.pushState);
   }
 
-  /** δ of another divergence is another quantity: start from the analysis's own. */
-  forgetDeltas() {
-    for (const field of this.dials) if (field.name.startsWith("delta")) field.value = "";
+  /** The dials whose names start so say what the address says without them: the preset's, or the analysis's own. */
+  forget(start) {
+    for (const field of this.dials) if (field.name.startsWith(start)) field.value = "";
   }
 
   reset() {
-    for (const field of this.dials) field.value = this.sliderOf(field).value = field.dataset.default;
+    this.forget("");
+    this.form.elements.preset.value = "";
+    if (this.form.elements.match) this.form.elements.match.checked = false;
     this.go(history.pushState);
   }
 }

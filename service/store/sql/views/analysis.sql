@@ -13,59 +13,62 @@ FROM _facts WHERE analysis = $analysis AND counted;
 
 -- name: cells
 -- Four cells for each sign of the advantage; cell 'unknown' holds tokens whose decision is not known.
-WITH decided AS (FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
-    $delta_low, $delta_high, $weight_cap) WHERE $step IS NULL OR step = $step)
 SELECT step, sign, cell, count(*) AS n, sum(tv_binary) AS mass_moved, sum(weight) AS gradient_weight,
     sum(weight * grad_norm) AS gradient_weight_norm,
     count(*) FILTER (near_ppo) AS n_near_ppo, count(*) FILTER (near_dppo) AS n_near_dppo
-FROM decided GROUP BY GROUPING SETS ((step, sign, cell), (sign, cell))
+FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+GROUP BY GROUPING SETS ((step, sign, cell), (sign, cell))
 ORDER BY step NULLS FIRST, sign, cell;
 
 -- name: plane
--- A density over (anchor probability, y): y = ln ratio, or log10 of the divergence. x = ln(p / (1 - p)).
-WITH decided AS (
-    SELECT logp_anchor, CASE WHEN $y = 'ratio' THEN log_ratio ELSE log10(greatest(divergence, 1e-9)) END AS y
-    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
-        $delta_low, $delta_high, $weight_cap)
-    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign)
+-- A density over (anchor probability, y): y = ln ratio, or log10 of the divergence. x = ln(p / (1 - p)). Tokens beyond
+-- the axes are in the outermost bins: n_left, n_right, n_below, n_above of a bin's n. No threshold plays a part.
+WITH drawn AS (
+    SELECT _logit(logp_anchor) AS x, CASE WHEN $y = 'ratio' THEN log_ratio ELSE log10(greatest(divergence, 1e-9)) END AS y
+    FROM _measured($analysis, $anchor, $evaluated_at, $divergence)
+    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign(advantage) = $sign)
         AND log_ratio IS NOT NULL AND (divergence IS NOT NULL OR $y = 'ratio')),
 placed AS (
-    SELECT greatest(-$x_limit, least($x_limit, _logit(logp_anchor))) AS x, greatest($y_low, least($y_high, y)) AS y
-    FROM decided)
-SELECT least(floor((x + $x_limit) / (2 * $x_limit) * $x_bins), $x_bins - 1)::INTEGER AS x_bin,
-    least(floor((y - $y_low) / ($y_high - $y_low) * $y_bins), $y_bins - 1)::INTEGER AS y_bin, count(*) AS n
+    SELECT *, floor((x + $x_limit) / (2 * $x_limit) * $x_bins) AS column_,
+        floor((y - $y_low) / ($y_high - $y_low) * $y_bins) AS row_
+    FROM drawn)
+SELECT greatest(0, least($x_bins - 1, column_))::INTEGER AS x_bin, greatest(0, least($y_bins - 1, row_))::INTEGER AS y_bin,
+    count(*) AS n, count(*) FILTER (x < -$x_limit) AS n_left, count(*) FILTER (x > $x_limit) AS n_right,
+    count(*) FILTER (y < $y_low) AS n_below, count(*) FILTER (y > $y_high) AS n_above
 FROM placed GROUP BY ALL ORDER BY ALL;
 
--- name: clipped
--- How many tokens lie beyond the axes of a plane, by side; `plane` puts them into its outermost bins.
-WITH placed AS (
-    SELECT _logit(logp_anchor) AS x,
-        CASE WHEN $y = 'ratio' THEN log_ratio ELSE log10(greatest(divergence, 1e-9)) END AS y
-    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
-        $delta_low, $delta_high, $weight_cap)
-    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign)
-        AND log_ratio IS NOT NULL AND (divergence IS NOT NULL OR $y = 'ratio'))
-SELECT count(*) FILTER (x < -$x_limit) AS "left", count(*) FILTER (x > $x_limit) AS "right",
-    count(*) FILTER (y < $y_low) AS below, count(*) FILTER (y > $y_high) AS above
-FROM placed;
-
 -- name: ranges
--- How far ratios and divergences spread, so that the planes show all but the furthest tokens.
-SELECT coalesce(quantile_cont(abs(log_ratio), 0.999), 0) AS log_ratio,
-    coalesce(max(divergence), 0) AS divergence, count(log_ratio) AS n, count(divergence) AS n_divergence
-FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
-    $delta_low, $delta_high, $weight_cap)
-WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign);
+-- How far ratios and divergences spread, so that the planes show all but the furthest tokens. log_ratio: what 99.9 % of
+-- |ln r| lie within, rounded up to the next of 16 steps an octave.
+WITH spread AS (
+    SELECT ceil(16 * log2(greatest(abs(log_ratio), 1e-6))) AS octave, count(log_ratio) AS n,
+        count(divergence) AS n_divergence, max(divergence) AS divergence
+    FROM _measured($analysis, $anchor, $evaluated_at, $divergence)
+    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign(advantage) = $sign)
+    GROUP BY octave),
+ranked AS (SELECT *, sum(n) OVER (ORDER BY octave) >= 0.999 * sum(n) OVER () AS enough FROM spread)
+SELECT coalesce(2 ** (min(octave) FILTER (enough AND n > 0) / 16), 0) AS log_ratio, coalesce(max(divergence), 0) AS divergence,
+    coalesce(sum(n), 0)::BIGINT AS n, coalesce(sum(n_divergence), 0)::BIGINT AS n_divergence
+FROM ranked;
 
 -- name: dropped
 -- Tokens that at least one method drops, at most $limit of them (the ones that moved most mass).
 SELECT step, sample_id, position, token, token_id, sign, cell, _logit(logp_anchor) AS x, exp(logp_anchor) AS p,
     log_ratio, divergence, advantage
-FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
-    $delta_low, $delta_high, $weight_cap)
-WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign)
-    AND cell IN ('ppo_only_drops', 'dppo_only_drops', 'both_drop')
+FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+WHERE ($sign IS NULL OR sign = $sign) AND cell NOT IN ('both_keep', 'no_gradient', 'unknown')
 ORDER BY tv_binary DESC, step, sample_id, position LIMIT $limit;
+
+-- name: selected
+-- The tokens inside the rectangle that is selected on a plane, the ones that moved most mass first.
+SELECT step, sample_id, position, token, token_id, sign, cell, exp(logp_anchor) AS p, exp(log_ratio) AS ratio,
+    divergence, advantage
+FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+WHERE $sign IS NULL OR sign = $sign
+ORDER BY tv_binary DESC NULLS LAST, step, sample_id, position LIMIT $limit OFFSET $offset;
 
 -- name: boundaries
 -- Where each method starts to drop, as ratio (ln) and as divergence, over the anchor probability. sign 1: A > 0,
@@ -112,3 +115,84 @@ FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_hig
 WHERE $step IS NULL OR step = $step
 GROUP BY step, group_id, sample_id
 ORDER BY n_ppo_only + n_dppo_only DESC, n_both DESC, step, sample_id LIMIT $limit OFFSET $offset;
+
+-- name: responses
+-- The responses of a view with what the two methods would do to their tokens; most disagreement first.
+SELECT step, group_id, sample_id, any_value(reward) AS reward, count(*) AS n_tokens,
+    CASE WHEN min(advantage) = max(advantage) THEN min(advantage) END AS advantage,
+    count(*) FILTER (cell = $first || '_only_drops') AS n_only_first,
+    count(*) FILTER (cell = $second || '_only_drops') AS n_only_second,
+    count(*) FILTER (cell = 'both_drop') AS n_both, avg(tv_binary) AS mean_abs_dp
+FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+GROUP BY step, group_id, sample_id
+ORDER BY n_only_first + n_only_second DESC, n_both DESC, step, sample_id LIMIT $limit OFFSET $offset;
+
+-- name: rate_match
+-- For each sign of A the δ at which DPPO drops as many tokens as PPO does: the (n_ppo + 1)-th largest divergence of the
+-- tokens that move away from r = 1, or 0 where there are no more of them. Masks are strict: the n_tied tokens at δ are
+-- kept. A logarithmic histogram finds the bin that holds it, so that only one bin is sorted.
+WITH known AS (
+    SELECT sign, ppo, divergence,
+        CASE WHEN sign * log_ratio > 0 THEN floor(64 * ln(greatest(divergence, 1e-30))) END AS bin
+    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
+    $delta_low, $delta_high, $weight_cap)
+    WHERE ($step IS NULL OR step = $step) AND sign <> 0 AND ppo IS NOT NULL AND dppo IS NOT NULL),
+bins AS (
+    SELECT *, sum(n) OVER (PARTITION BY sign, bin IS NULL ORDER BY bin DESC) - n AS above
+    FROM (SELECT sign, bin, count(*) AS n, count(*) FILTER (NOT ppo) AS n_ppo FROM known GROUP BY sign, bin)),
+totals AS (SELECT sign, sum(n)::BIGINT AS n, sum(n_ppo)::BIGINT AS n_ppo FROM bins GROUP BY sign),
+held AS (
+    SELECT sign, bin, above, t.n_ppo - above AS larger FROM bins b JOIN totals t USING (sign)
+    WHERE bin IS NOT NULL AND above <= t.n_ppo AND t.n_ppo < above + b.n),
+sorted AS (
+    SELECT sign, divergence, larger, above, row_number() OVER (PARTITION BY sign ORDER BY divergence DESC) AS place
+    FROM known JOIN held USING (sign, bin)),
+found AS (
+    SELECT sign, delta, (above + count(*) FILTER (divergence > delta))::BIGINT AS n_dppo,
+        count(*) FILTER (divergence = delta) AS n_tied
+    FROM sorted JOIN (SELECT sign, divergence AS delta FROM sorted WHERE place = larger + 1) USING (sign)
+    GROUP BY sign, delta, above)
+SELECT sign, n, n_ppo, coalesce(delta, 0) AS delta,
+    coalesce(n_dppo, (SELECT count(*) FROM known k WHERE k.sign = t.sign AND bin IS NOT NULL AND divergence > 0)) AS n_dppo,
+    coalesce(n_tied, (SELECT count(*) FROM known k WHERE k.sign = t.sign AND bin IS NOT NULL AND divergence = 0)) AS n_tied
+FROM totals t LEFT JOIN found USING (sign)
+ORDER BY sign;
+
+-- name: bins
+-- Where in a dimension the two methods disagree: tokens with A <> 0 by bin and sign of A. $by: probability (of the
+-- anchor), position (in the response, by powers of two), decile (tenths of the tokens by position), entropy (of OLD,
+-- nats) or token (the 20 of each sign in dispute most often). low, high: the bin's edges; of positions, the first and
+-- the last.
+WITH counted AS (
+    SELECT CASE $by WHEN 'probability' THEN _probability_bin(logp_anchor) WHEN 'entropy' THEN _entropy_bin(entropy_old)
+            WHEN 'position' THEN floor(log2(position + 1)) WHEN 'decile' THEN position WHEN 'token' THEN token_id
+            END::BIGINT AS key,
+        sign, any_value(CASE WHEN $by = 'token' THEN token END) AS token, count(*) AS n,
+        count(*) FILTER (NOT first) AS n_first, count(*) FILTER (NOT second) AS n_second,
+        count(*) FILTER (NOT first AND second) AS n_only_first, count(*) FILTER (first AND NOT second) AS n_only_second,
+        count(*) FILTER (NOT first AND NOT second) AS n_both, sum(tv_binary) AS mass_moved,
+        count(*) FILTER (near_ppo) AS n_near_ppo, count(*) FILTER (near_dppo) AS n_near_dppo
+    FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+        $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+    WHERE sign <> 0 AND cell <> 'unknown' GROUP BY key, sign),
+placed AS (
+    SELECT *, CASE WHEN $by = 'decile' THEN 10 * coalesce(sum(n) OVER (
+            ORDER BY key RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) // sum(n) OVER () ELSE key
+        END::BIGINT AS place FROM counted)
+SELECT sign, place,
+    CASE $by WHEN 'probability' THEN _probability_edges()[place + 1] WHEN 'entropy' THEN _entropy_edges()[place + 1]
+        WHEN 'position' THEN 2 ** place - 1 WHEN 'decile' THEN min(min(key)) OVER (PARTITION BY place) END::DOUBLE AS low,
+    CASE $by WHEN 'probability' THEN _probability_edges()[place + 2] WHEN 'entropy' THEN _entropy_edges()[place + 2]
+        WHEN 'position' THEN 2 ** (place + 1) - 2 WHEN 'decile' THEN max(max(key)) OVER (PARTITION BY place)
+        END::DOUBLE AS high,
+    CASE WHEN $by = 'token' THEN place END AS token_id, any_value(token) AS token, sum(n)::BIGINT AS n,
+    sum(n_first)::BIGINT AS n_first, sum(n_second)::BIGINT AS n_second,
+    sum(n_only_first)::BIGINT AS n_only_first, sum(n_only_second)::BIGINT AS n_only_second,
+    sum(n_both)::BIGINT AS n_both, sum(mass_moved) AS mass_moved,
+    sum(n_near_ppo)::BIGINT AS n_near_ppo, sum(n_near_dppo)::BIGINT AS n_near_dppo
+FROM placed GROUP BY sign, place
+QUALIFY $by <> 'token' OR row_number() OVER (
+    PARTITION BY sign ORDER BY sum(n_only_first + n_only_second) DESC, sum(n_both) DESC, place) <= 20
+ORDER BY sign DESC, CASE WHEN $by = 'token' THEN -sum(n_only_first + n_only_second) END,
+    CASE WHEN $by = 'token' THEN -sum(n_both) END, place NULLS LAST;

@@ -19,8 +19,8 @@ FROM placed GROUP BY ALL ORDER BY ALL;
 -- How much of the exact divergence an estimate sees, by bin of pi_old(a) (a NULL bin holds all): quantiles of estimate /
 -- exact, and the ratio of their sums. Tokens whose exact divergence is 0 have no ratio; n_zero counts them.
 WITH seen AS (
-    SELECT bin, unnest([{'estimate': 'binary', 's': _seen(d_binary, d_exact)},
-        {'estimate': 'topk', 's': _seen(d_topk, d_exact)}], recursive := true)
+    SELECT bin, unnest([{'estimate': 'binary', 's': _of_exact(d_binary, d_exact)},
+        {'estimate': 'topk', 's': _of_exact(d_topk, d_exact)}], recursive := true)
     FROM (SELECT _bin_of(exp(logp_old)) AS bin, * FROM _estimates($analysis, $measure)
         WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign))
     GROUP BY GROUPING SETS ((bin), ()))
@@ -45,8 +45,8 @@ moved AS (
 counted AS (
     SELECT sign, chosen_delta, any_value(deltas) AS deltas,
         count(*) FILTER (away AND abs(d_exact - chosen_delta) < floor) AS n_near,
-        unnest([{'estimate': 'binary', 's': _compared(d_binary, d_exact, away, deltas)},
-            {'estimate': 'topk', 's': _compared(d_topk, d_exact, away, deltas)}], recursive := true)
+        unnest([{'estimate': 'binary', 's': _masks_of(d_binary, d_exact, away, deltas)},
+            {'estimate': 'topk', 's': _masks_of(d_topk, d_exact, away, deltas)}], recursive := true)
     FROM moved, grid, floor GROUP BY sign, chosen_delta),
 dropped AS (
     SELECT sign, estimate, n, delta, delta = chosen_delta AS chosen, CASE WHEN delta = chosen_delta THEN n_near END AS n_near,
@@ -63,7 +63,7 @@ SELECT sign, estimate, delta, chosen, n, n_both_keep, n_only_estimate_drops, n_o
     _kappa(n_both_keep, n_only_estimate_drops, n_only_exact_drops, n_both) AS kappa, n_near
 FROM cells ORDER BY sign DESC, estimate, delta;
 
--- name: intervals
+-- name: certified
 -- Certified intervals of TV from what a log has, of $anchor -> $evaluated_at: from the sampled token alone and from
 -- top-K, which is never wider (OLD -> NEW only). n_covered of the n_exact tokens whose exact TV is known lie inside, but
 -- for the rounding of float32 (1e-6); excess is the furthest outside. By sign of A (NULL: all tokens): n_toward need no

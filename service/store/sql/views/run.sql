@@ -27,6 +27,3 @@ WHERE list_contains(string_split($methods, ','), method)
     OR ($methods IS NULL AND method IN (SELECT unnest([ppo, dppo]) FROM own))
 ORDER BY method, sign, step;
 
--- name: method_reasons
--- The methods that were evaluated, and why some could not be (reason NULL: it was).
-SELECT DISTINCT method, reason FROM method_agreement WHERE analysis = $analysis ORDER BY method;

@@ -1,5 +1,11 @@
 -- The trainer's own mask, where the log has it, against ours.
 
+-- name: has_trainer_mask
+-- Whether a counted token of the analysis has the trainer's own decision.
+SELECT count(*) > 0 AS has_trainer FROM (
+    SELECT 1 FROM _facts WHERE analysis = $analysis AND counted AND trainer_keep IS NOT NULL
+        AND ($step IS NULL OR step = $step) LIMIT 1);
+
 -- name: trainer_agreement
 -- The trainer's own mask against each method's, by sign of A. Counts of what differs add up to n_only_*; A = 0 has no
 -- gradient and no rate.
