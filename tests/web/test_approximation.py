@@ -101,6 +101,14 @@ def test_certified_intervals_hold_the_exact_value(exact_site: ExactSite) -> None
         assert [at(rows, source=source, sign=-1)[name] for name in counts] == [20, 4, 2, 4, 10]
 
 
+def test_intervals_take_thresholds_of_tv_whatever_the_measure(exact_site: ExactSite) -> None:
+    rows = exact_site.rows("intervals", step=0)
+    assert exact_site.rows("intervals", step=0, divergence="binary_kl") == rows
+    assert exact_site.rows("intervals", step=0, divergence="binary_kl", delta_high=0.4) == rows
+    moved = at(exact_site.rows("intervals", step=0, delta_high=0.4), source="topk", sign=1)
+    assert [moved[f"n_{name}"] for name in ("toward", "drops", "keeps", "undecided")] == [2, 0, 9, 1]  # U1 up to .5
+
+
 def test_intervals_of_a_pair_without_an_exact_value(exact_site: ExactSite, site: Site) -> None:
     (whole, *_) = exact_site.rows("certified_of_view", step=0)  # μ = π_old here, but only its log-probs are known
     assert (whole["source"], whole["n"], whole["n_exact"], whole["coverage"]) == ("sampled", 34, 0, None)

@@ -49,7 +49,7 @@ def _model(services: Services, analysis: str, view: View) -> Row:
         **found.model,
         **downloads(found, figures=FIGURES, tables=TABLES),
         **(_choices(found) if known else {}),
-        "pair": _pair(found.at["evaluated_at"]),
+        "pair": _pair(found),
         "point": words.POINTS[found.at["evaluated_at"]],
         "has_mu": known,
         "lacks_mu": not known,
@@ -80,8 +80,8 @@ def _choices(found: Frame) -> Row:
     return {"options": {**found.model["options"], **choices}, "reasons": reasons({**choices, "anchor": []})}
 
 
-def _pair(evaluated_at: str) -> str:
-    if evaluated_at == "logged":
+def _pair(found: Frame) -> str:
+    if found.at["evaluated_at"] == "logged" or found.row["source"] == "logged":
         return "π_old and π are the trainer’s own log-probs: old_logprobs and new_logprobs."
     return "π_old is OLD, recomputed, and π is NEW, the policy after the step."
 

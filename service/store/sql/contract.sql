@@ -175,8 +175,9 @@ CREATE MACRO _when(evaluated_at, at_start, at_end, at_logged) AS
 CASE evaluated_at WHEN 'start' THEN at_start WHEN 'end' THEN at_end WHEN 'logged' THEN at_logged END::DOUBLE;
 
 -- log r = log rho + log r': mismatch (mu -> OLD), update (OLD -> NEW) and both together (mu -> NEW) of every counted
--- token; dp_*: by how much its probability changes. At 'logged' OLD and NEW are the trainer's own. What starts at mu is
--- NULL where the logged log-probs are not those of the distribution that sampled (raw, at a temperature other than 1).
+-- token; dp_*: by how much its probability changes. At 'logged', and where no model was scored, OLD and NEW are the
+-- trainer's own. What starts at mu is NULL where the logged log-probs are not those of the distribution that sampled
+-- (raw, at a temperature other than 1).
 CREATE MACRO _at(evaluated_at, logged, scored) AS
 CASE WHEN evaluated_at = 'logged' THEN logged::DOUBLE ELSE scored::DOUBLE END;
 
@@ -197,17 +198,19 @@ FROM (
     SELECT f.*, CASE WHEN r.logprobs_mode = 'raw' AND r.temperature <> 1 THEN NULL ELSE logp_rollout::DOUBLE END AS mu
     FROM _facts f JOIN runs r USING (run) WHERE f.analysis = analysis_ AND f.counted);
 
--- Aggregates that a page asks of several estimates or parts at once, each as one struct.
+-- Aggregates that a page asks of several estimates or parts at once, each as one struct. Quantiles are taken in FLOAT,
+-- as what they are of is stored: half the memory.
 -- How far logs and probabilities spread: means, quantiles (50, 90, 99 %) and the largest; k3 = mean of r - 1 - ln r.
 CREATE MACRO _spread(log, dp) AS
 {'n': count(log), 'mean_log': avg(log), 'mean_abs_log': avg(abs(log)),
-    'q_log': quantile_cont(abs(log), [0.5, 0.9, 0.99]), 'max_abs_log': max(abs(log)), 'mean_abs_dp': avg(dp),
-    'q_dp': quantile_cont(dp, [0.5, 0.9, 0.99]), 'max_abs_dp': max(dp), 'k3': avg(exp(log) - 1 - log)};
+    'q_log': quantile_cont(abs(log)::FLOAT, [0.5, 0.9, 0.99])::DOUBLE[], 'max_abs_log': max(abs(log)),
+    'mean_abs_dp': avg(dp), 'q_dp': quantile_cont(dp::FLOAT, [0.5, 0.9, 0.99])::DOUBLE[], 'max_abs_dp': max(dp),
+    'k3': avg(exp(log) - 1 - log)};
 
 -- How much of the exact divergence an estimate sees.
 CREATE MACRO _of_exact(d, d_exact) AS
 {'n': count(d), 'n_zero': count(d) FILTER (d_exact = 0),
-    'q': quantile_cont(d / d_exact, [0.05, 0.25, 0.5, 0.75, 0.95]) FILTER (d_exact > 0),
+    'q': (quantile_cont((d / d_exact)::FLOAT, [0.05, 0.25, 0.5, 0.75, 0.95]) FILTER (d_exact > 0))::DOUBLE[],
     'sum_estimate': sum(d), 'sum_exact': sum(d_exact) FILTER (d IS NOT NULL)};
 
 -- Of tokens that move away from r = 1, how many have an estimate, the exact divergence, and both, in each bin

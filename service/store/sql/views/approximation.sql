@@ -16,8 +16,8 @@ SELECT greatest(0, least($bins - 1, floor((x - $low) / ($high - $low) * $bins)))
 FROM placed GROUP BY ALL ORDER BY ALL;
 
 -- name: approximation_ratios
--- How much of the exact divergence an estimate sees, by bin of pi_old(a) (a NULL bin holds all): quantiles of estimate /
--- exact, and the ratio of their sums. Tokens whose exact divergence is 0 have no ratio; n_zero counts them.
+-- How much of the exact divergence an estimate sees, by bin of pi_old(a) (a NULL bin holds all): quantiles of
+-- estimate / exact, and the ratio of their sums. Tokens whose exact divergence is 0 have no ratio; n_zero counts them.
 WITH seen AS (
     SELECT bin, unnest([{'estimate': 'binary', 's': _of_exact(d_binary, d_exact)},
         {'estimate': 'topk', 's': _of_exact(d_topk, d_exact)}], recursive := true)
@@ -31,7 +31,7 @@ FROM seen ORDER BY estimate, p_low NULLS FIRST;
 -- name: approximation_agreement
 -- The mask of an estimate against the exact one, over thresholds and by sign of A (A <> 0). `chosen` marks the view's
 -- own threshold; n_near, known there alone, counts tokens whose exact divergence lies within the noise floor of it.
--- A mask drops what moves away from r = 1 and has D > delta, so histograms of D, their bins closed above, hold them all.
+-- A mask drops what moves away from r = 1 and has D > delta, so histograms of D, closed above, hold them all.
 WITH grid AS (
     SELECT list_sort(list_distinct([pow(10, -4 + i / 15.0) for i in range(61)] || [$delta_low::DOUBLE, $delta_high]))
         AS deltas),
@@ -49,7 +49,8 @@ counted AS (
             {'estimate': 'topk', 's': _masks_of(d_topk, d_exact, away, deltas)}], recursive := true)
     FROM moved, grid, floor GROUP BY sign, chosen_delta),
 dropped AS (
-    SELECT sign, estimate, n, delta, delta = chosen_delta AS chosen, CASE WHEN delta = chosen_delta THEN n_near END AS n_near,
+    SELECT sign, estimate, n, delta, delta = chosen_delta AS chosen,
+        CASE WHEN delta = chosen_delta THEN n_near END AS n_near,
         coalesce(list_sum([e.value for e in map_entries(estimates) if e.key > delta]), 0)::BIGINT AS n_estimate,
         coalesce(list_sum([e.value for e in map_entries(exacts) if e.key > delta]), 0)::BIGINT AS n_exact,
         coalesce(list_sum([e.value for e in map_entries(smaller) if e.key > delta]), 0)::BIGINT AS n_both
@@ -65,10 +66,10 @@ FROM cells ORDER BY sign DESC, estimate, delta;
 
 -- name: certified
 -- Certified intervals of TV from what a log has, of $anchor -> $evaluated_at: from the sampled token alone and from
--- top-K, which is never wider (OLD -> NEW only). n_covered of the n_exact tokens whose exact TV is known lie inside, but
--- for the rounding of float32 (1e-6); excess is the furthest outside. By sign of A (NULL: all tokens): n_toward need no
--- divergence, n_drops have their lower bound above delta, n_keeps their upper bound at most delta, n_undecided delta in
--- between.
+-- top-K, which is never wider (OLD -> NEW only). n_covered of the n_exact tokens whose exact TV is known lie inside,
+-- but for the rounding of float32 (1e-6); excess is the furthest outside. By sign of A (NULL: all tokens): n_toward
+-- need no divergence, n_drops have their lower bound above delta, n_keeps their upper bound at most delta, n_undecided
+-- delta in between.
 WITH known AS (
     SELECT sign(advantage)::TINYINT AS sign, tv_binary, pair_tv_exact AS tv_exact,
         (advantage > 0 AND log_ratio <= 0) OR (advantage < 0 AND log_ratio >= 0) AS toward,
@@ -87,8 +88,8 @@ SELECT source, sign, n, n_exact, n_covered, n_covered / nullif(n_exact, 0) AS co
 FROM bounded WHERE n > 0 ORDER BY source, sign DESC NULLS FIRST;
 
 -- name: topk_mass
--- The mass of A' = top-K of OLD and the sampled token, under both policies, and what lies outside as a bound: exact TV -
--- top-K TV <= min(rest of OLD, rest of NEW). By step; a NULL step holds all of the view's.
+-- The mass of A' = top-K of OLD and the sampled token, under both policies, and what lies outside as a bound:
+-- exact TV - top-K TV <= min(rest of OLD, rest of NEW). By step; a NULL step holds all of the view's.
 SELECT step, count(*) AS n, avg(topk_mass_old) AS mean_mass_old, avg(topk_mass_new) AS mean_mass_new,
     count(*) FILTER (topk_mass_old < 0.99) / nullif(count(*), 0) AS share_below_99,
     avg(_ceiling_topk(0, topk_mass_old, topk_mass_new)) AS mean_bound, avg(d_exact - d_topk) AS mean_gap,

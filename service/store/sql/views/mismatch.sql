@@ -1,5 +1,5 @@
--- What the mismatch page asks: mu -> OLD (the engine, before any update) and OLD -> NEW (the update), apart and together.
--- At $evaluated_at 'logged' OLD and NEW are the trainer's own log-probs. C1, C1b, C4, C6: arXiv:2602.04879.
+-- What the mismatch page asks: mu -> OLD (the engine, before any update) and OLD -> NEW (the update), apart and
+-- together. At $evaluated_at 'logged' OLD and NEW are the trainer's own log-probs. C1, C1b, C4, C6: arXiv:2602.04879.
 
 -- name: mismatch_parts
 -- log r = log rho + log r', and what each part does to the token's probability, by bin of mu(a) (a NULL bin holds all):
@@ -47,8 +47,8 @@ WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign);
 
 -- name: mismatch_plane
 -- C1: a density over (the first policy's probability, $quantity): log_mismatch or log_update, or log10 of
--- tv_mismatch_topk, tv_mismatch_binary, tv_update_exact, tv_update_binary. x = ln(p / (1 - p)). n_beyond of n lie beyond
--- the axes and are in the outermost bins.
+-- tv_mismatch_topk, tv_mismatch_binary, tv_update_exact, tv_update_binary. x = ln(p / (1 - p)). n_beyond of n lie
+-- beyond the axes and are in the outermost bins.
 WITH chosen AS (
     SELECT CASE WHEN contains($quantity, 'mismatch') THEN logp_rollout ELSE logp_before END AS logp,
         CASE $quantity WHEN 'log_mismatch' THEN log_mismatch WHEN 'log_update' THEN log_update
@@ -74,8 +74,8 @@ FROM placed GROUP BY ALL ORDER BY ALL;
 -- between) / sqrt(near + between) is that of a fair coin. Bands are found at z > 4 with at least a quarter more near
 -- than between, and not looked for in fewer than 1000 rare tokens.
 WITH pairs AS (
-    SELECT unnest([{'against': 'old', 'x': abs(log_mismatch)}, {'against': 'logged', 'x': abs(log_mismatch_logged)}],
-        recursive := true)
+    SELECT unnest([{'against': 'old', 'x': CASE WHEN logp_before IS NOT NULL THEN abs(log_mismatch) END},
+        {'against': 'logged', 'x': abs(log_mismatch_logged)}], recursive := true)
     FROM _parts($analysis, 'end') WHERE logp_rollout < ln(0.1) AND ($step IS NULL OR step = $step)),
 folded AS (
     SELECT against, spacing, x BETWEEN spacing / 2 AND 2.5 * spacing AS around,
@@ -91,9 +91,9 @@ SELECT *, CASE WHEN n < 1000 THEN 'too few tokens' WHEN z > 4 AND n_near > 1.25 
 FROM tested ORDER BY against DESC, spacing;
 
 -- name: anchors
--- C4: what the recompute anchor changes: each method's mask measured from mu against that measured from OLD, at the same
--- thresholds and the same policy. Cells by method and sign of A (A <> 0); share_of_drops: of the tokens that the mask
--- from mu drops, those of this cell. n_near lie within the noise floor of the threshold under either anchor.
+-- C4: what the recompute anchor changes: each method's mask measured from mu against that measured from OLD, at the
+-- same thresholds and the same policy. Cells by method and sign of A (A <> 0); share_of_drops: of the tokens that the
+-- mask from mu drops, those of this cell. n_near lie within the noise floor of the threshold under either anchor.
 WITH pairs AS (
     SELECT advantage, sign(advantage)::TINYINT AS sign,
         _when($evaluated_at, log_ratio__rollout_old, log_ratio__rollout_new, log_ratio__rollout_logged) AS log_rollout,
@@ -101,8 +101,10 @@ WITH pairs AS (
         _when($evaluated_at, tv_binary__rollout_old, tv_binary__rollout_new, tv_binary__rollout_logged) AS dp_rollout,
         _when($evaluated_at, zero, tv_binary__old_new, tv_binary__logged_logged) AS dp_old,
         CASE $divergence
-            WHEN 'binary_tv' THEN _when($evaluated_at, tv_binary__rollout_old, tv_binary__rollout_new, tv_binary__rollout_logged)
-            WHEN 'binary_kl' THEN _when($evaluated_at, kl_binary__rollout_old, kl_binary__rollout_new, kl_binary__rollout_logged)
+            WHEN 'binary_tv'
+                THEN _when($evaluated_at, tv_binary__rollout_old, tv_binary__rollout_new, tv_binary__rollout_logged)
+            WHEN 'binary_kl'
+                THEN _when($evaluated_at, kl_binary__rollout_old, kl_binary__rollout_new, kl_binary__rollout_logged)
             WHEN 'topk_tv' THEN _when($evaluated_at, tv_topk__rollout_old, tv_topk__rollout_new, NULL)
             WHEN 'topk_kl' THEN _when($evaluated_at, kl_topk__rollout_old, kl_topk__rollout_new, NULL) END AS d_rollout,
         CASE $divergence
@@ -181,15 +183,21 @@ WITH pairs AS (
         keep_dppo(CASE $divergence WHEN 'binary_tv' THEN dp_mismatch WHEN 'binary_kl' THEN kl_binary_mismatch
                 WHEN 'topk_tv' THEN tv_topk_mismatch WHEN 'topk_kl' THEN kl_topk_mismatch END,
             log_mismatch, advantage, $delta_low, $delta_high) AS dppo
-    FROM _parts($analysis, $evaluated_at) WHERE log_mismatch IS NOT NULL AND ($step IS NULL OR step = $step))
-SELECT step, group_id, sample_id, any_value(reward) AS reward,
-    CASE WHEN min(advantage) = max(advantage) THEN min(advantage) END AS advantage, count(*) AS n_tokens,
-    avg(log_mismatch) AS mean_log, avg(abs(log_mismatch)) AS mean_abs_log, max(abs(log_mismatch)) AS max_abs_log,
-    avg(dp_mismatch) AS mean_abs_dp, arg_max(position, abs(log_mismatch)) AS worst_position,
-    arg_max(token_id, abs(log_mismatch)) AS worst_token_id, arg_max(token, abs(log_mismatch)) AS worst_token,
-    CASE WHEN count(ppo) > 0 THEN count(*) FILTER (NOT ppo) END AS n_ppo_drops,
-    CASE WHEN count(dppo) > 0 THEN count(*) FILTER (NOT dppo) END AS n_dppo_drops
-FROM pairs GROUP BY step, group_id, sample_id ORDER BY mean_abs_log DESC, step, sample_id LIMIT $limit OFFSET $offset;
+    FROM _parts($analysis, $evaluated_at) WHERE log_mismatch IS NOT NULL AND ($step IS NULL OR step = $step)),
+worst AS (
+    SELECT step, group_id, sample_id, any_value(reward) AS reward,
+        CASE WHEN min(advantage) = max(advantage) THEN min(advantage) END AS advantage, count(*) AS n_tokens,
+        avg(log_mismatch) AS mean_log, avg(abs(log_mismatch)) AS mean_abs_log, max(abs(log_mismatch)) AS max_abs_log,
+        avg(dp_mismatch) AS mean_abs_dp,
+        CASE WHEN count(ppo) > 0 THEN count(*) FILTER (NOT ppo) END AS n_ppo_drops,
+        CASE WHEN count(dppo) > 0 THEN count(*) FILTER (NOT dppo) END AS n_dppo_drops,
+        arg_max(position, abs(log_mismatch)) AS worst_position
+    FROM pairs GROUP BY step, group_id, sample_id
+    ORDER BY mean_abs_log DESC, step, sample_id LIMIT $limit OFFSET $offset)
+SELECT w.*, t.token_id AS worst_token_id, t.token AS worst_token
+FROM worst w JOIN _facts t ON t.analysis = $analysis AND t.step = w.step AND t.sample_id = w.sample_id
+    AND t.position = w.worst_position
+ORDER BY mean_abs_log DESC, w.step, w.sample_id;
 
 -- name: staleness
 -- Mismatch by how many versions the policy that sampled lies behind the step (NULL: the log does not say, or a response
