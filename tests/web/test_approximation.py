@@ -102,10 +102,10 @@ def test_certified_intervals_hold_the_exact_value(exact_site: ExactSite) -> None
 
 
 def test_intervals_take_thresholds_of_tv_whatever_the_measure(exact_site: ExactSite) -> None:
-    rows = exact_site.rows("intervals", step=0)
-    assert exact_site.rows("intervals", step=0, divergence="binary_kl") == rows
-    assert exact_site.rows("intervals", step=0, divergence="binary_kl", delta_high=0.4) == rows
-    moved = at(exact_site.rows("intervals", step=0, delta_high=0.4), source="topk", sign=1)
+    rows = exact_site.rows("certified", step=0)
+    assert exact_site.rows("certified", step=0, divergence="binary_kl") == rows
+    assert exact_site.rows("certified", step=0, divergence="binary_kl", delta_high=0.4) == rows
+    moved = at(exact_site.rows("certified", step=0, delta_high=0.4), source="topk", sign=1)
     assert [moved[f"n_{name}"] for name in ("toward", "drops", "keeps", "undecided")] == [2, 0, 9, 1]  # U1 up to .5
 
 

@@ -95,7 +95,7 @@ def test_a_rectangle_on_a_plane_selects_tokens_and_escape_clears(page: Page, at:
     page.mouse.move(box["x"] + 0.511 * box["width"], box["y"] + 0.45 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.2 * box["height"])
-    page.mouse.move(box["x"] + 0.999 * box["width"], box["y"] + 0.001 * box["height"])
+    page.mouse.move(box["x"] + 1.01 * box["width"], box["y"] - 0.01 * box["height"])
     page.mouse.up()
     expect(page.locator(".brushed")).to_be_visible()
     expect(cell(page, "positive.dppo_only_drops")).to_have_text("12")  # .6 → .76; .5 lies left of the rectangle

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.web import hand
 from tests.web.conftest import ExactSite, Site
 from tests.web.test_approximation import at
 
@@ -147,3 +148,16 @@ def test_the_page_says_it_in_words(exact_site: ExactSite, site: Site) -> None:
     assert exact_site.live("mismatch", step=0)["is_stale"] is False
     logged = site.get(f"/analyses/{site.analysis}/mismatch/live?step=0").json()
     assert (logged["has_mu"], logged["head.mismatch"], logged["head.share"]) == (True, "0", "0 %")  # hand: π_old = μ
+
+
+def test_raw_log_probs_at_a_temperature_are_not_mu(site: Site) -> None:
+    api, sampling = site.server.api, {"temperature": 0.7, "logprobs_mode": "raw"}
+    assert api.post("/runs", json={"run": "raw", "sampling": sampling}).status_code == 201
+    assert site.server.upload("raw", [hand.record("s", [(0.5, 0.25)] * 3, 1.0)])["state"] == "done"
+    analysis = site.server.analyze("raw", source="logged")["result"]["analysis"]
+    model = site.get(f"/analyses/{analysis}/mismatch/live").json()
+    assert (model["has_mu"], model["head.n"]) == (False, "0")
+    assert model["why"].endswith("only the update can be shown.")
+    update = at(model["parts"], part="update, π_old → π")
+    assert (update["n"], update["mean_abs_dp"], update["share"]) == ("3", "0.250", "–")
+    assert api.delete("/runs/raw").status_code == 204
