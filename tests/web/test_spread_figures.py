@@ -119,6 +119,14 @@ def test_a_zero_median_has_no_place_on_a_log_axis() -> None:
     assert list(ticks.x) == pytest.approx([-0.14, 0.86])
 
 
+def test_a_short_log_axis_has_more_ticks() -> None:
+    axis = mismatch.by_probability(PARTS, "log", LIGHT).layout.yaxis
+    ticks = dict(zip(axis.tickvals, axis.ticktext, strict=True))
+    assert (ticks[0.1], ticks[0.01], ticks[3 * 0.1], ticks[3 * 0.01]) == (".1", ".01", ".3", ".03")
+    wide = pa.Table.from_pylist([part("mismatch", 0.1, 0.5, q50_abs_log=1e-4)])
+    assert 3 * 0.1 not in mismatch.by_probability(wide, "log", LIGHT).layout.yaxis.tickvals
+
+
 def test_truncation_shows_the_bins_at_its_cap() -> None:
     everyone, truncated, lost = mismatch.truncation(TRUNCATION, 2.0, LIGHT).data
     assert (list(everyone.y), list(truncated.y), list(lost.y)) == ([0.5], [1.0], [1.0])

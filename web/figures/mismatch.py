@@ -115,10 +115,17 @@ def by_probability(table: pa.Table, quantity: str, theme: Theme) -> go.Figure:
     figure.update_yaxes(
         title="|ln ratio|" if quantity == "log" else "|Δp|",
         type="log",
-        tickvals=[10.0**power for power in DECADES],
-        ticktext=list(DECADES.values()),
+        **_decades([value for trace in figure.data for value in trace.y if value]),
     )
     return figure.update_layout(showlegend=True, legend=LEGEND)
+
+
+def _decades(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks of a logarithmic axis: at powers of ten, where there are few also at their threes."""
+    ticks = {10.0**power: text for power, text in DECADES.items()}
+    if max(values) < 100 * min(values):
+        ticks |= {3 * tick: number(3 * tick).rstrip("0").removeprefix("0") for tick in ticks if 1e-3 <= 3 * tick < 1}
+    return {"tickvals": list(ticks), "ticktext": list(ticks.values())}
 
 
 def _spread(row: dict[str, Any], name: str, quantity: str) -> str:

@@ -145,6 +145,7 @@ def anchor_rows(rows: list[Row], at: Row) -> Row:
     unknown = sum(row["n"] for row in rows if (row["method"], row["cell"]) == ("dppo", "unknown"))
     return {
         "anchors": table,
+        "has_cells": bool(table),
         "has_anchors": any(row["method"] == "dppo" for row in known),
         "no_anchors": not any(row["method"] == "dppo" for row in known),
         "anchor_kept": count(kept),
