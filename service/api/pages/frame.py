@@ -60,7 +60,7 @@ class Frame:
 
 
 def frame(services: Services, analysis: str, view: View, tab: str) -> Frame:
-    """The frame of the page `tab` (a key of `TABS`; a page beneath has its parent's)."""
+    """The frame of the page `tab`: a key of `TABS`, or the last part of the path of a page that has no tab."""
     row = services.store.analyses.get(analysis)
     lens = services.store.lens
     at = settled(lens, view.parameters(row))

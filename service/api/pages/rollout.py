@@ -33,7 +33,7 @@ First = Annotated[int, Query(ge=0, lt=2**32)]
 def rollout_page(request: Request, analysis: str, services: ServicesDep) -> Response:
     """The text of one response, its tokens' decisions, and every number of the token `at`."""
     view = ReaderView.of(request.query_params, set())
-    found = frame(services, analysis, view, "")
+    found = frame(services, analysis, view, "rollout")
     kinds = kinds_of(found.lens, found.at)
     chosen = view.at if view.at is not None and view.at < len(kinds) else first_of_interest(kinds)
     at = {**found.at, "at": chosen}
