@@ -51,12 +51,11 @@ def _uneven(groups: Groups) -> Finding | None:
         return None
     sizes = groups.sizes[odd]
     alone = int(np.count_nonzero(sizes == 1))
-    typical = np.unique(usual[odd])
     message = (
         f"{int(odd.sum()):,} of {many(len(odd), 'group')} hold another number of responses than is usual in their step"
-        f"{groups.partly}: {_range(sizes)} instead of {_range(typical)}"
+        f"{groups.partly}: {_range(sizes)} instead of {_range(usual[odd])}"
         + (f", {alone:,} of them a single response" if alone else "")
-        + ". Responses that were filtered, or are missing from the log? They are in no count."
+        + ". What was filtered, or is missing from the log, is in no count."
     )
     return Finding("uneven_groups", "note", message, int(odd.sum()), groups.examples(groups.starts[odd], "group_id"))
 
@@ -111,6 +110,6 @@ def _copies(groups: Groups) -> Finding | None:
     count = len(copies)
     message = (
         f"{many(count, 'response', 'repeat')} another of the same group under another sample_id{groups.partly}: the "
-        f"same tokens with the same rollout_logprobs, less likely by chance than e^−30. They count twice."
+        "same tokens with the same rollout_logprobs, less likely by chance than e^−30. They count twice."
     )
     return Finding("copied_responses", "warning", message, count, groups.examples(copies, "sample_id"))
