@@ -176,9 +176,13 @@ class Scorer:
         """Compare what the log says with the models on a few responses, before the minutes are spent."""
         checkpoints = [] if job.request.get("given_pair") else self._store.checkpoints.of_run(run["run_id"])
         beside = {row["step"]: row for row in checkpoints if abs(row["step"] - step["step"]) == 1}
-        Audit(self._store, run, step, self._store.checkpoints.get(step["old_checkpoint"])).run(
-            task, beside, self._verified, lambda task: self._insist(job, task, 0, "auditing", f"step {step['step']}")
-        )
+
+        def ask(question: Message) -> Message:
+            samples = f"samples {', '.join(question['sample_ids'])}"
+            return self._insist(job, question, job.tokens_done, f"auditing step {step['step']}", samples)
+
+        old = self._store.checkpoints.get(step["old_checkpoint"])
+        Audit(self._store, run, step, old).run(task, beside, self._verified, ask)
 
     def _warn(self, job: Job, run: Row, steps: list[Row]) -> list[Finding]:
         """Warn of what the log may not be; what audits found, and not more where they know. Returns their notes."""
