@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.rollout import ROLLOUT_SCHEMA
 from service.schemas.segment import SEGMENT_SCHEMA
 from service.store.catalog import Catalog, named_query, run, script
+from service.store.results import Results
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Lens", "attach_new", "seed"]
 
+RESULT_BYTES = 64 << 20  # of results that are kept
 STORAGE_VERSION = "v1.0.0"  # so that older DuckDB clients open what we publish
 PARAMETER = re.compile(r"\$(\w+)")
 
@@ -70,7 +73,7 @@ class Lens:
         self._catalog, self._layout = catalog, layout
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._published: _Publication | None = None
         self._versions = layout.root / ".lens"
         self._versions.mkdir(exist_ok=True)
         for stale in self._versions.iterdir():
@@ -81,14 +84,12 @@ class Lens:
     def publish(self) -> None:
         """Make everything that is in the catalog visible to readers, atomically. Returns when it is."""
         path = self._catalog.exclusive(self._build)
-        connection = duckdb.connect(path, read_only=True)
+        published = _Publication(duckdb.connect(path, read_only=True), Results(RESULT_BYTES))
         with self._lock:
-            previous, self._connection = self._connection, connection
+            self._published = published  # the one before is closed when the last who reads it lets go of it
         for version in self._versions.iterdir():
             if version != path:
                 version.unlink(missing_ok=True)  # open cursors keep reading the unlinked file
-        if previous is not None:
-            previous.close()
 
     def _build(self, cursor: duckdb.DuckDBPyConnection) -> Path:
         path = self._versions / f"{next(self._numbers)}.duckdb"
@@ -127,32 +128,46 @@ class Lens:
     def table(self, query: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """The result of a named query of `sql/views/` over the published tables, as an Arrow table.
 
-        `parameters` may hold more than the query uses: a view's parameters serve every query of its page.
+        `parameters` may hold more than the query uses: a view's parameters serve every query of its page. The same
+        query with the same parameters is run once a publication, as long as its result is kept.
         """
         sql = named_query("views", query)
         wanted = set(PARAMETER.findall(sql))
-        used = {name: value for name, value in (parameters or {}).items() if name in wanted}
-        with self.cursor() as cursor:
-            return cursor.sql(sql, params=used).to_arrow_table()
+        used = {name: value for name, value in sorted((parameters or {}).items()) if name in wanted}
+        published = self._current()
+
+        def answer() -> pa.Table:
+            with published.connection.cursor() as cursor:
+                return cursor.sql(sql, params=used).to_arrow_table()
+
+        return published.results.get((query, repr(used)), answer)
 
     def text(self, query: str, parameters: dict[str, Any]) -> str:
         """The named query with its parameters written out: what a notebook runs on `lens.duckdb` to get that table."""
         return PARAMETER.sub(lambda found: _literal(parameters[found[1]]), named_query("views", query)) + "\n"
 
+    def _current(self) -> _Publication:
+        with self._lock:
+            assert self._published is not None
+            return self._published
+
     @contextlib.contextmanager
     def cursor(self) -> Any:
         """A cursor on the newest publication; it stays on that one."""
-        with self._lock:
-            assert self._connection is not None
-            cursor = self._connection.cursor()
-        try:
+        with self._current().connection.cursor() as cursor:
             yield cursor
-        finally:
-            cursor.close()
 
     def close(self) -> None:
         """Close the reader; `lens.duckdb` stays for others."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            if self._published is not None:
+                self._published.connection.close()
+                self._published = None
+
+
+@dataclass(frozen=True)
+class _Publication:
+    """An open publication, and what it has answered."""
+
+    connection: duckdb.DuckDBPyConnection
+    results: Results

@@ -86,6 +86,9 @@ CASE
         CASE evaluated_at WHEN 'start' THEN old_start WHEN 'end' THEN old_end WHEN 'logged' THEN old_logged END
 END::DOUBLE;
 
+-- explicit_cardinality: DuckDB takes all files for as small as the first one, which is the empty one that gives the
+-- schema. Taken for large, they are the side of the join that is filtered while it is read: of the segments only the
+-- files of the scorings asked for are opened.
 CREATE VIEW rollouts AS
 SELECT u.run, t.step, t.group_id, t.sample_id, t.upload, t.reward,
     CASE WHEN len(list_distinct(t.advantage)) = 1 AND list_count(t.advantage) = len(t.advantage)
@@ -94,13 +97,13 @@ SELECT u.run, t.step, t.group_id, t.sample_id, t.upload, t.reward,
     CASE WHEN len(list_distinct(t.policy_version)) = 1 THEN t.policy_version[1] END AS policy_version,
     t.prompt_text, t.response_text, t.meta
 FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/rollouts/*/*/*.parquet',
-    hive_partitioning = false) t
+    hive_partitioning = false, explicit_cardinality = 1000000000) t
 JOIN _uploads u ON u.upload = t.upload AND u.step = t.step;
 
 CREATE VIEW _facts AS
 SELECT a.*, s.step, t.* EXCLUDE (scoring), CASE WHEN t.counted THEN 0 END AS zero
 FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/tokens/*/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false, file_row_number = true) t
+    hive_partitioning = true, hive_types_autocast = false, explicit_cardinality = 1000000000, file_row_number = true) t
 JOIN analysis_scorings s ON s.scoring = t.scoring
 JOIN analyses a ON a.analysis = s.analysis;
 
