@@ -24,6 +24,8 @@ class GroupChecks:
 
     def findings(self) -> list[Finding]:
         groups = self._responses.grouped()
+        if not len(groups.starts):
+            return []
         checks = (_alone, _uneven, _prompts, _copies, not_centred, contradictions)
         return [finding for check in checks if (finding := check(groups)) is not None]
 

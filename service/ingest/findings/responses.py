@@ -61,7 +61,7 @@ class Groups:
 
     def any(self, of_responses: Bools) -> Bools:
         """[groups] whether it holds for one of its responses."""
-        return np.logical_or.reduceat(of_responses, self.starts) if len(self.starts) else np.zeros(0, bool)
+        return np.logical_or.reduceat(of_responses, self.starts)
 
     def examples(self, responses: Ints, name: str) -> list[dict[str, Any]]:
         """Where the first of these responses are."""

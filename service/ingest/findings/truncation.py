@@ -12,7 +12,7 @@ from service.ingest.task import Sampling
 
 __all__ = ["Truncation"]
 
-_MOST = 1 << 16  # lists that are looked at
+_MOST = 1 << 14  # lists that are looked at
 _NONE = -1000.0  # nats; below it an entry stands for a token that was cut off
 _OPEN = np.log(0.99)  # the best entry of a list that says something: the others have mass
 _WHOLE = 1e-4  # that the mass may be off by
