@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # the suite's servers share the cores with it
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # and its workers with one another
 
 from tests.live import REPOSITORY, Server
 from tests.tiny import save_adapter, save_checkpoint
