@@ -78,7 +78,7 @@ class Address(BaseModel):
             found = [
                 FieldError(
                     entry["msg"].removeprefix("Value error, "),
-                    field=".".join(str(part) for part in entry["loc"]) or None,
+                    field="".join(str(part) for part in entry["loc"]) or None,
                 )
                 for entry in error.errors()
             ]

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from service.api.views.disagreement import MAX_POINTS, X_BINS, X_LIMIT, Y_BINS
+import pyarrow.compute as pc
+
+from service.api.views.disagreement import BOUNDS, MAX_POINTS, X_BINS, X_LIMIT, Y_BINS
 from service.api.views.overview import thinned
 from service.api.views.registry import Figure, Parameters, Table
 from service.errors import NotFound
@@ -55,8 +57,8 @@ def _plane(y: Axis, which: int, lens: Lens, parameters: Parameters, theme: Theme
     axes = _plane_axes(y, lens, parameters)
     side = sides(lens, parameters)[which]
     at = {**side, **{name: axes[name] for name in ("x_limit", "y", "y_low", "y_high", "x_bins", "y_bins")}}
-    at |= {"limit": MAX_POINTS, "sign": None}
-    (clipped,) = lens.table("clipped", at).to_pylist()
+    at |= {"limit": MAX_POINTS, "sign": None, "first": "ppo", "second": "dppo", "brush": y, **dict.fromkeys(BOUNDS)}
+    density = lens.table("plane", at)
     (noise,) = lens.table("noise", at).to_pylist()
     (spread,) = lens.table("ranges", at).to_pylist()
     frame = planes.Frame(
@@ -73,11 +75,11 @@ def _plane(y: Axis, which: int, lens: Lens, parameters: Parameters, theme: Theme
         delta_high=at["delta_high"],
         n=spread["n"] if y == "ratio" else spread["n_divergence"],
         sign=None,
-        clipped=clipped,
+        clipped={edge: pc.sum(density[f"n_{edge}"]).as_py() for edge in ("left", "right", "below", "above")},
         max_points=MAX_POINTS,
         noise=noise["log_ratio" if y == "ratio" else at["divergence"].rpartition("_")[2]],
     )
-    return planes.plane(lens.table("plane", at), lens.table("dropped", at), lens.table("boundaries", at), frame, theme)
+    return planes.plane(density, lens.table("dropped", at), lens.table("boundaries", at), frame, theme)
 
 
 def _timeline(name: str) -> Callable[[Lens, Parameters, Theme], go.Figure]:

@@ -71,8 +71,7 @@ CREATE MACRO _drawn(replicate, draw, n) AS (_mixed((replicate * 1048576 + draw) 
 
 -- A statistic over the replicates from 0 on: its 95 % percentile interval; replicate -1 is what was seen. _column: one
 -- value a place, in their order, as the weights of a replicate have them.
-CREATE MACRO _column(value, place) AS
-    CASE WHEN count(value) > 0 THEN list(coalesce(value, 0)::DOUBLE ORDER BY place) END;
+CREATE MACRO _column(value, place) AS list(coalesce(value, 0)::DOUBLE ORDER BY place);
 CREATE MACRO _seen(value, replicate) AS max(value) FILTER (replicate < 0);
 CREATE MACRO _low(value, replicate) AS quantile_cont(value, 0.025) FILTER (replicate >= 0);
 CREATE MACRO _high(value, replicate) AS quantile_cont(value, 0.975) FILTER (replicate >= 0);

@@ -30,10 +30,13 @@ placed AS (
         sum(gradient_weight_norm ORDER BY part) AS gradient_weight_norm
     FROM (SELECT *, (step, group_id, sign, first, second) AS part FROM sums) JOIN groups USING (step, group_id) JOIN quantities USING (first, second)
     GROUP BY GROUPING SETS ((place, sign, quantity), (place, quantity))),
--- per quantity one list over the places: a place without it has none of it. A sum that is known nowhere is NULL
+-- per quantity one list over the places: a place without it has none of it. any_…: whether a sum is known anywhere
+-- (list_inner_product stumbles over NULL lists)
 columns AS (
-    SELECT s.sign, q.quantity, n_groups, _column(coalesce(n, 0), place) AS n, _column(mass_moved, place) AS mass_moved,
-        _column(gradient_weight, place) AS gradient_weight, _column(gradient_weight_norm, place) AS gradient_weight_norm
+    SELECT s.sign, q.quantity, n_groups, _column(n, place) AS n, _column(mass_moved, place) AS mass_moved,
+        _column(gradient_weight, place) AS gradient_weight, _column(gradient_weight_norm, place) AS gradient_weight_norm,
+        count(mass_moved) > 0 AS any_mass, count(gradient_weight) > 0 AS any_weight,
+        count(gradient_weight_norm) > 0 AS any_norm
     FROM signs s CROSS JOIN (SELECT DISTINCT quantity FROM quantities) q CROSS JOIN places p
     LEFT JOIN placed USING (place, sign, quantity) GROUP BY s.sign, q.quantity, n_groups),
 -- how often a replicate drew each place; replicate -1 is what was seen: each once
@@ -46,9 +49,9 @@ replicates AS (
     UNION ALL SELECT -1, list(1::DOUBLE) FROM places),
 found AS (
     SELECT sign, quantity, n_groups, replicate, list_inner_product(weights, n) AS n,
-        list_inner_product(weights, mass_moved) AS mass_moved,
-        list_inner_product(weights, gradient_weight) AS gradient_weight,
-        list_inner_product(weights, gradient_weight_norm) AS gradient_weight_norm
+        CASE WHEN any_mass THEN list_inner_product(weights, mass_moved) END AS mass_moved,
+        CASE WHEN any_weight THEN list_inner_product(weights, gradient_weight) END AS gradient_weight,
+        CASE WHEN any_norm THEN list_inner_product(weights, gradient_weight_norm) END AS gradient_weight_norm
     FROM replicates CROSS JOIN columns),
 shares AS (
     SELECT *, n / nullif(max(n) FILTER (quantity = 'all') OVER (PARTITION BY replicate, sign), 0) AS share FROM found)
