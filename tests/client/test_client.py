@@ -70,7 +70,7 @@ def test_figures_are_plotly_figures(analysed: tuple[Server, str]) -> None:
 
 
 def _run_figures() -> dict[str, Any]:
-    from service.api.figures import RUN_FIGURES
+    from service.api.views import RUN_FIGURES
 
     return RUN_FIGURES
 

@@ -287,6 +287,7 @@ def test_one_data_directory_one_service(fresh: Server) -> None:
 def test_a_newer_schema_is_refused_in_words(fresh: Server) -> None:
     fresh.stop()
     with duckdb.connect(fresh.data_dir / "catalog.duckdb") as connection:
+        ((own,),) = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()
         connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     second = subprocess.run(
         [sys.executable, "-m", "service.cli.main", "serve", "--port", "0", "--data-dir", str(fresh.data_dir)],
@@ -299,7 +300,7 @@ def test_a_newer_schema_is_refused_in_words(fresh: Server) -> None:
     assert "newer version" in second.stderr
     assert "Traceback" not in second.stderr
     with duckdb.connect(fresh.data_dir / "catalog.duckdb") as connection:
-        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", [own])
     fresh.start()
 
 

@@ -3,6 +3,7 @@
 import { apply, patch } from "./bind.js";
 import { ViewPage } from "./view.js";
 
+const EDGE = 0.01; // of an axis: nobody draws to the last pixel
 const REST_MS = 250; // how long a view must stand before its parts are asked for
 
 const logistic = (x) => 1 / (1 + Math.exp(-x));
@@ -88,14 +89,16 @@ class AnalysisPage extends ViewPage {
     location.assign(target);
   }
 
-  /** A rectangle in a plane's own units: x = logit p, y = ln r or log₁₀ D; a side beyond the axis is no bound. */
+  /** A rectangle in a plane's own units: x = logit p, y = ln r or log₁₀ D; a side at the axis's edge is no bound. */
   select(plane, { x, y, edges }) {
     const [pLow, pHigh, yLow, yHigh] = this.bounds;
     this.form.elements.brush.value = plane;
-    pLow.value = x[0] <= edges.x[0] ? "" : rounded(logistic(x[0]));
-    pHigh.value = x[1] >= edges.x[1] ? "" : rounded(logistic(x[1]));
-    yLow.value = y[0] <= edges.y[0] ? "" : rounded(VALUE[plane](y[0]));
-    yHigh.value = y[1] >= edges.y[1] ? "" : rounded(VALUE[plane](y[1]));
+    const bound = (value, [low, high], axis) => {
+      const edge = EDGE * (axis[1] - axis[0]);
+      return [low <= axis[0] + edge ? "" : rounded(value(low)), high >= axis[1] - edge ? "" : rounded(value(high))];
+    };
+    [pLow.value, pHigh.value] = bound(logistic, x, edges.x);
+    [yLow.value, yHigh.value] = bound(VALUE[plane], y, edges.y);
     this.go(history.pushState);
   }
 
