@@ -32,6 +32,12 @@ class AnalysisPage extends ViewPage {
     return ["p_low", "p_high", "y_low", "y_high"].map((name) => this.form.elements[name]);
   }
 
+  /** What the parts say is of the view before, from now until they are asked for again. */
+  follow() {
+    for (const part of document.querySelectorAll("[data-later]")) part.setAttribute("aria-busy", "true");
+    return super.follow();
+  }
+
   print(model) {
     super.print(model);
     if (model === null) return;
