@@ -22,6 +22,7 @@ PARTS = {
     "sharing": "8 responses to a prompt of 512 tokens with the prompt computed once, over once for each",
     "accuracy": "largest error of every divergence against float64 on real logits",
     "ingest": "an import of 1 GB with every check and the Parquet write, over a bare msgspec parse; its peak memory",
+    "dashboards": "every page and figure of a run of 10 and of 100 million tokens, by HTTP from a real server",
     "logger": "RolloutLogger.log over a training step, its 99 % quantile; what an outage of the service loses",
 }
 
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:
     _quiet()
     import torch
 
-    from benchmarks import accuracy, ingest, logger, machine, memory, scoring, sharing
+    from benchmarks import accuracy, dashboards, ingest, logger, machine, memory, scoring, sharing
     from benchmarks.table import as_json, as_text
     from benchmarks.timing import Progress
 
@@ -86,6 +87,8 @@ def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:
         lines += accuracy.run(sizes.source, parsed.tokens, progress.of("accuracy"))
     if "ingest" in parsed.parts:
         lines += ingest.run(sizes, parsed.repeats, progress.of("ingest"))
+    if "dashboards" in parsed.parts:
+        lines += dashboards.run(sizes, progress.of("dashboards"))
     if "logger" in parsed.parts:
         lines += logger.run(sizes, progress.of("logger"))
     progress.close()

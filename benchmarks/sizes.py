@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["REAL", "Sizes", "Source"]
+__all__ = ["REAL", "Dashboards", "Sizes", "Source"]
 
 ROOT = Path(__file__).parent.parent
 RUN = ROOT / "service" / "cli" / "demo_data" / "smollm2-arith"
@@ -35,10 +35,19 @@ leaves 1/1.67 of the tokens (run: 1/1.67)."""
 
 
 @dataclass(frozen=True)
+class Dashboards:
+    """A made-up run: `steps` steps of about `tokens` tokens, of which the first `distinct` differ."""
+
+    steps: int
+    tokens: int
+    distinct: int
+
+
+@dataclass(frozen=True)
 class Sizes:
     """The parts' sizes: `memory_*` tokens by vocabularies; tokens of a shared `prompt` and of `responses` to it, at one
     of which, `whole_pass`, more than the backbone is timed; bytes of the file that is imported; `logger_*`: training
-    steps, the least seconds of one, seconds without a service."""
+    steps, the least seconds of one, seconds without a service; runs whose dashboards are opened."""
 
     source: Source = REAL
     memory_vocabularies: tuple[int, ...] = (49_152, 151_936)
@@ -50,3 +59,4 @@ class Sizes:
     logger_steps: int = 160
     logger_step: float = 0.25
     logger_outage: float = 30
+    dashboards: tuple[Dashboards, ...] = (Dashboards(100, 100_000, 100), Dashboards(1000, 100_000, 100))

@@ -10,7 +10,7 @@ from benchmarks.timing import Spread
 
 __all__ = ["Line", "as_json", "as_text"]
 
-Unit = Literal["%", "×", "ms", "MiB", "MB", "MB/s", "steps", "absolute"]
+Unit = Literal["%", "×", "ms", "MiB", "kB", "MB", "MB/s", "steps", "absolute"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _number(value: float, unit: Unit) -> str:
         return f"{100 * value:.1f} %"
     if unit in ("ms", "MiB"):
         return f"{value:.1f} {unit}"
-    if unit in ("MB", "MB/s", "steps"):
+    if unit in ("kB", "MB", "MB/s", "steps"):
         return f"{value:.0f} {unit}"
     return f"{value:.2f}×" if unit == "×" else f"{value:.1e}"
 

@@ -10,6 +10,8 @@
   work/A/<table>.parquet           what is measured over analysis A, until the catalog has it
   work/A/decisions/<step>.parquet  … and what every method decides, until it is published
   tokens/scoring=X/part.parquet    a finished scoring; never modified
+  tokens/scoring=X/moved.parquet   … its tokens that moved, one by one
+  tokens/scoring=X/quiet.parquet   … and sums over the others
   decisions/measurement=M/<step>.parquet
                                    what every method decides of an analysis's tokens; never modified
 """
@@ -74,6 +76,12 @@ class Layout:
 
     def segment(self, scoring: str) -> Path:
         return self.tokens / f"scoring={scoring}" / "part.parquet"
+
+    def moved(self, scoring: str) -> Path:
+        return self.segment(scoring).with_name("moved.parquet")
+
+    def quiet(self, scoring: str) -> Path:
+        return self.segment(scoring).with_name("quiet.parquet")
 
     def measurement(self, measurement: str) -> Path:
         return self.decisions / f"measurement={measurement}"

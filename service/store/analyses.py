@@ -16,6 +16,7 @@ from service.schemas.findings import Finding
 from service.schemas.measures import MEASURES
 from service.store.catalog import Catalog, Row, as_json, insert, run
 from service.store.lens import quoted
+from service.store.quiet import condense
 from service.store.runs import now
 from service.store.trash import Trash
 
@@ -96,19 +97,22 @@ class Analyses:
     def finish(self, scoring: str, shards: list[Path], counts: dict[str, int], device: str) -> None:
         """Merge a scoring's shards into its segment, sorted, fsynced, and visible by one rename."""
         segment = self._layout.segment(scoring)
-        self._trash.rescue(segment)
+        for path in self._files(scoring):
+            self._trash.rescue(path)
         if not segment.exists():
             partial = self._layout.shards(scoring) / "merged"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             merge(shards, partial / segment.name)
-            fsync_path(partial / segment.name)
-            fsync_path(partial)
+            condense(partial / segment.name)
+            for path in (*partial.iterdir(), partial):
+                fsync_path(path)
             partial.rename(segment.parent)
             fsync_path(self._layout.tokens)
 
         def change(cursor: Any) -> None:
             run(cursor, "measure_noise", scoring=scoring, segment=str(segment))
+            run(cursor, "measure_availability", scoring=scoring, segment=str(segment))
             run(
                 cursor,
                 "finish_scoring",
@@ -121,6 +125,19 @@ class Analyses:
 
         self._catalog.write(change)
         shutil.rmtree(self._layout.shards(scoring), ignore_errors=True)
+
+    def condense(self) -> None:
+        """Write what goes with a segment for the scorings of an earlier version, which have none of it."""
+        for row in self._catalog.rows("not_condensed"):
+            segment = self._layout.segment(row["scoring"])
+            condense(segment)
+            for path in (*segment.parent.iterdir(), segment.parent):
+                fsync_path(path)
+            self._catalog.execute("measure_availability", scoring=row["scoring"], segment=str(segment))
+
+    def _files(self, scoring: str) -> list[Path]:
+        """Everything that is kept of a finished scoring."""
+        return [self._layout.segment(scoring), self._layout.moved(scoring), self._layout.quiet(scoring)]
 
     def measured(self, analysis: str) -> bool:
         """Whether the tables `MEASURES` of an analysis and the decisions of every method of today are kept."""
@@ -175,11 +192,10 @@ class Analyses:
     def drop_orphans(self, cursor: Any, run_id: str) -> None:
         """Scorings of a run that no analysis uses: forget the rows, unlink the segments later."""
         for row in run(cursor, "orphan_scorings", run_id=run_id):
-            segment = self._layout.segment(row["scoring"])
-            if segment.exists():
-                self._trash.put(cursor, [segment])
+            self._trash.put(cursor, [path for path in self._files(row["scoring"]) if path.exists()])
             shutil.rmtree(self._layout.shards(row["scoring"]), ignore_errors=True)
             run(cursor, "delete_noise_floor", scoring=row["scoring"])
+            run(cursor, "delete_availability", scoring=row["scoring"])
             run(cursor, "delete_scoring", scoring=row["scoring"])
 
 

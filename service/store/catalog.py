@@ -17,8 +17,8 @@ from service.errors import Locked
 
 __all__ = ["Catalog", "Row", "named_query", "script"]
 
-SCHEMA_VERSION = 2
-MIGRATIONS = {2: "catalog_2"}  # version → script in sql/ that leads to it
+SCHEMA_VERSION = 3
+MIGRATIONS = {2: "catalog_2", 3: "catalog_3"}  # version → script in sql/ that leads to it
 
 Row = dict[str, Any]
 T = TypeVar("T")

@@ -19,6 +19,7 @@ from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.rollout import ROLLOUT_SCHEMA
 from service.schemas.segment import SEGMENT_SCHEMA
 from service.store.catalog import Catalog, named_query, run, script
+from service.store.quiet import MOVED_SCHEMA, QUIET_SCHEMA
 from service.store.results import Results
 
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ def seed(layout: Layout) -> None:
     """Empty typed files, so that the views exist before there is data: a glob without files fails to bind."""
     segment, piece = layout.segment(SEED), layout.step(SEED, 0) / f"{SEED}.parquet"
     decided = layout.measurement(SEED) / f"{SEED}.parquet"
-    for path, schema in ((segment, SEGMENT_SCHEMA), (piece, ROLLOUT_SCHEMA), (decided, DECISION_SCHEMA)):
+    for path, schema in (
+        (segment, SEGMENT_SCHEMA),
+        (layout.moved(SEED), MOVED_SCHEMA),
+        (layout.quiet(SEED), QUIET_SCHEMA),
+        (piece, ROLLOUT_SCHEMA),
+        (decided, DECISION_SCHEMA),
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         pq.write_table(schema.empty_table(), temporary)
@@ -96,7 +103,7 @@ class Lens:
         attach_new(cursor, path, "lens")
         try:
             cursor.execute("USE lens")
-            for name in ("contract", "compared"):
+            for name in ("bins", "contract", "compared"):
                 cursor.execute(script(name).replace("$data", quoted(self._layout.root.resolve())))
             cursor.execute(script("comments"))
             self._summarise(cursor)

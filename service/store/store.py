@@ -43,6 +43,7 @@ class Store:
         self.analyses = Analyses(self.catalog, self.layout, self.trash)
         self.uploads.sweep()
         self.trash.sweep()
+        self.analyses.condense()
         self.lens = Lens(self.catalog, self.layout)
 
     def delete_run(self, name: str) -> None:

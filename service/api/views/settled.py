@@ -1,12 +1,15 @@
-"""What a view's parameters leave to the data: a δ that is locked to ε, and whether its methods were measured."""
+"""What a view's parameters leave to the data: a δ that is locked to ε, whether its methods were measured, and whether
+quiet tokens matter to it."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from service.errors import FieldError, Invalid
 from service.schemas.methods import LIVE, METHODS
 from service.store.lens import Lens
+from service.store.quiet import beyond
 
 __all__ = ["NOT_MEASURED", "method_reasons", "settled"]
 
@@ -17,6 +20,8 @@ NOT_MEASURED = "not measured for this analysis by this version: measure it again
 def settled(lens: Lens, at: Row) -> Row:
     """SQL parameters `at` whose δ drop as many tokens as PPO does, where the view locks them; `matched` says how well.
 
+    `quick`: whether the view's methods keep every quiet token, so that their sums stand for them.
+
     Raises `Invalid` where the view asks for a method whose decisions are not kept, with the reason.
     """
     sides = ("first", "second") if "second" in at else ()  # where two methods are compared
@@ -26,11 +31,20 @@ def settled(lens: Lens, at: Row) -> Row:
         if reasons[method]:
             message = f"{METHODS[method].title} cannot be shown here: {reasons[method]}"
             raise Invalid(message, [FieldError(message, field="first" if method == at["first"] else "second")])
+    noise = lens.table("noise", {**at, "step": None}).to_pylist()[0]
     if not at.get("match"):
-        return at
-    matched = {row["sign"]: row for row in lens.table("rate_match", at).to_pylist()}
-    deltas = {name: matched[sign]["delta"] for name, sign in (("delta_low", -1), ("delta_high", 1)) if sign in matched}
-    return {**at, **deltas, "matched": matched}
+        return {**at, "quick": beyond(at, noise)}
+    open_ = {**at, "delta_low": math.inf, "delta_high": math.inf}
+    matched = {row["sign"]: row for row in lens.table("rate_match", {**at, "quick": beyond(open_, noise)}).to_pylist()}
+    if not beyond({**at, **_deltas(matched)}, noise):  # a δ among the quiet tokens: look at all
+        matched = {row["sign"]: row for row in lens.table("rate_match", {**at, "quick": False}).to_pylist()}
+    deltas = _deltas(matched)
+    found = {**at, **deltas, "matched": matched}
+    return {**found, "quick": beyond(found, noise)}
+
+
+def _deltas(matched: dict[int, Row]) -> Row:
+    return {name: matched[sign]["delta"] for name, sign in (("delta_low", -1), ("delta_high", 1)) if sign in matched}
 
 
 def method_reasons(lens: Lens, at: Row) -> dict[str, str]:

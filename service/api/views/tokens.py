@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "PAGE", "TABLES"]
 
 PAGE = 20  # tokens on a page and in its figure
-BINS = {"x_limit": 9.2102404, "x_bins": 25}  # logit(.9999)
-
-
-def _with_bins(_lens: Lens, parameters: Parameters) -> Parameters:
-    return {**parameters, **BINS}
+BINS = {"x_limit": 9.2102404, "x_bins": 25}  # those of the macro _logit_bins
 
 
 def _most_clipped(lens: Lens, parameters: Parameters, theme: Theme) -> go.Figure:
@@ -44,10 +40,7 @@ TABLES = {
         "How likely and how open the dropped tokens were, against all", "clipped_summary", view=TokensView
     ),
     "clipped_probability": Table(
-        "Dropped tokens by bin of the anchor's probability and by side",
-        "clipped_probability",
-        view=TokensView,
-        prepare=_with_bins,
+        "Dropped tokens by bin of the anchor's probability and by side", "clipped_probability", view=TokensView
     ),
 }
 FIGURES = {

@@ -91,6 +91,19 @@ SELECT $scoring, count(noise_tv),
     quantile_cont(noise_kl::DOUBLE, 0.99), max(noise_kl::DOUBLE)
 FROM read_parquet($segment);
 
+-- name: measure_availability
+INSERT OR REPLACE INTO availability
+SELECT $scoring, count(log_ratio__rollout_old), count(tv_topk__rollout_old), count(log_ratio__rollout_new),
+    count(tv_topk__rollout_new), count(log_ratio__rollout_logged), count(logp_old), count(logp_old), count(logp_old),
+    count(log_ratio__old_new), count(tv_topk__old_new), count(tv_exact__old_new), count(log_ratio__logged_logged)
+FROM read_parquet($segment, hive_partitioning = false) WHERE counted;
+
+-- name: not_condensed
+SELECT scoring FROM scorings WHERE finished_at IS NOT NULL AND scoring NOT IN (SELECT scoring FROM availability);
+
+-- name: delete_availability
+DELETE FROM availability WHERE scoring = $scoring;
+
 -- name: delete_noise_floor
 DELETE FROM noise_floor WHERE scoring = $scoring;
 

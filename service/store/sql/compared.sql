@@ -35,7 +35,7 @@ CREATE MACRO _brushed(plane, logp_anchor, log_ratio, divergence, p_low, p_high, 
 -- The counted tokens of a view under any two methods: `first` and `second` keep or drop the token. 'ppo' and 'dppo' are
 -- decided here, other methods as measured. cell: both_keep, <first>_only_drops, <second>_only_drops, both_drop, …
 CREATE MACRO _compared(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_,
-    delta_high_, weight_cap_, first_, second_, step_, plane_, p_low_, p_high_, brush_low_, brush_high_) AS TABLE
+    delta_high_, weight_cap_, first_, second_, step_, plane_, p_low_, p_high_, brush_low_, brush_high_, quick_ := false) AS TABLE
 SELECT *, CASE WHEN first IS NULL OR second IS NULL THEN 'unknown' WHEN advantage = 0 THEN 'no_gradient'
     WHEN first AND second THEN 'both_keep' WHEN second THEN first_ || '_only_drops'
     WHEN first THEN second_ || '_only_drops' ELSE 'both_drop' END AS cell
@@ -44,21 +44,36 @@ FROM (
         CASE first_ WHEN 'ppo' THEN ppo WHEN 'dppo' THEN dppo ELSE f.segment_row IS NULL OR f.keep END AS first,
         CASE second_ WHEN 'ppo' THEN ppo WHEN 'dppo' THEN dppo ELSE s.segment_row IS NULL OR s.keep END AS second
     FROM _decided(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_,
-        delta_high_, weight_cap_) d
+        delta_high_, weight_cap_, quick_ := quick_) d
     LEFT JOIN _not_kept(analysis_, first_) f ON f.step = d.step AND f.segment_row = d.segment_row
     LEFT JOIN _not_kept(analysis_, second_) s ON s.step = d.step AND s.segment_row = d.segment_row
     WHERE (step_ IS NULL OR d.step = step_)
         AND _brushed(plane_, logp_anchor, log_ratio, divergence, p_low_, p_high_, brush_low_, brush_high_));
 
--- Bins of a probability and of an entropy (nats): edges, and the place of a value among them.
-CREATE MACRO _probability_edges() AS [0, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1];
-CREATE MACRO _probability_bin(logp) AS (logp >= ln(1e-4))::INT + (logp >= ln(1e-3))::INT + (logp >= ln(0.01))::INT
-    + (logp >= ln(0.05))::INT + (logp >= ln(0.1))::INT + (logp >= ln(0.25))::INT + (logp >= ln(0.5))::INT
-    + (logp >= ln(0.75))::INT + (logp >= ln(0.9))::INT + (logp >= ln(0.99))::INT + (logp >= ln(0.999))::INT;
-CREATE MACRO _entropy_edges() AS [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3];
-CREATE MACRO _entropy_bin(nats) AS (nats >= 0.01)::INT + (nats >= 0.05)::INT + (nats >= 0.1)::INT
-    + (nats >= 0.25)::INT + (nats >= 0.5)::INT + (nats >= 1)::INT + (nats >= 1.5)::INT + (nats >= 2)::INT
-    + (nats >= 3)::INT;
+-- The same as counts: a row a token, or, where `quick_` says that the view's methods keep all quiet tokens, a row a moved
+-- token and the sums of the quiet ones by the dimension `by_` (response: by response). n tokens, of which n_known have a
+-- mass; log_ratio, divergence: NULL of quiet ones; p, entropy: sums over n and over n_entropy tokens; key: the bin of `by_`.
+CREATE MACRO _counted(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_,
+    delta_high_, weight_cap_, first_, second_, step_, plane_, p_low_, p_high_, brush_low_, brush_high_, quick_, by_)
+    AS TABLE
+SELECT step, group_id, sample_id, reward, advantage AS least_advantage, advantage AS most_advantage, sign, first, second,
+    cell, log_ratio, divergence, 1 AS n, (tv_binary IS NOT NULL)::INTEGER AS n_known, tv_binary AS mass, weight, weight * grad_norm AS weight_norm,
+    near_ppo::INTEGER AS n_near_ppo, near_dppo::INTEGER AS n_near_dppo, token,
+    exp(logp_anchor) AS p, entropy_old AS entropy, (entropy_old IS NOT NULL)::INTEGER AS n_entropy,
+    _key(by_, logp_anchor, entropy_old, position, token_id) AS key
+FROM _compared(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_, delta_high_,
+    weight_cap_, first_, second_, step_, plane_, p_low_, p_high_, brush_low_, brush_high_, quick_ := quick_)
+UNION ALL BY NAME
+SELECT step, group_id, sample_id, reward, least_advantage, most_advantage, sign, CASE WHEN known THEN true END AS first,
+    CASE WHEN known THEN true END AS second,
+    CASE WHEN NOT known THEN 'unknown' WHEN sign = 0 THEN 'no_gradient' ELSE 'both_keep' END AS cell, n,
+    CASE WHEN known THEN n ELSE 0 END AS n_known, mass, weight,
+    CASE WHEN evaluated_at_ = 'end' THEN weight_norm END AS weight_norm, 0 AS n_near_ppo, 0 AS n_near_dppo, token, p, entropy,
+    n_entropy, key
+FROM _quiet
+WHERE quick_ AND analysis = analysis_ AND dimension = by_ AND (step_ IS NULL OR step = step_) AND pair = CASE anchor_
+    WHEN 'old' THEN CASE evaluated_at_ WHEN 'end' THEN 'old_new' WHEN 'logged' THEN 'logged_logged' END
+    ELSE CASE evaluated_at_ WHEN 'start' THEN 'rollout_old' WHEN 'end' THEN 'rollout_new' ELSE 'rollout_logged' END END;
 
 -- A bootstrap over prompts. Every replicate draws as many groups as there are, with replacement: its draw number
 -- `draw` is the group at place `_drawn(replicate, draw, n)`. Integers mixed by a fixed permutation of 32 bits (a

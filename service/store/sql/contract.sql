@@ -14,6 +14,11 @@ FROM catalog.checkpoints c JOIN catalog.runs r USING (run_id) ORDER BY r.run, c.
 CREATE TABLE _uploads AS
 SELECT u.upload, u.step, r.run FROM catalog.upload_steps u JOIN catalog.runs r USING (run_id);
 
+CREATE TABLE availability AS
+SELECT s.analysis, s.step, n.* EXCLUDE (scoring)
+FROM catalog.analysis_scorings s JOIN catalog.availability n USING (scoring)
+JOIN catalog.scorings x USING (scoring) WHERE x.finished_at IS NOT NULL ORDER BY s.analysis, s.step;
+
 CREATE TABLE run_steps AS
 SELECT r.run, u.step, sum(u.rollouts)::UBIGINT AS n_rollouts, sum(u.tokens)::UBIGINT AS n_tokens,
     sum(u.tokens) / sum(u.rollouts) AS mean_length, coalesce(sum(u.rewards), 0)::UBIGINT AS n_rewards,
@@ -102,14 +107,29 @@ JOIN _uploads u ON u.upload = t.upload AND u.step = t.step;
 
 CREATE VIEW _facts AS
 SELECT a.*, s.step, t.* EXCLUDE (scoring), CASE WHEN t.counted THEN 0 END AS zero
-FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/tokens/*/*.parquet',
+FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/tokens/*/part.parquet',
     hive_partitioning = true, hive_types_autocast = false, explicit_cardinality = 1000000000, file_row_number = true) t
 JOIN analysis_scorings s ON s.scoring = t.scoring
 JOIN analyses a ON a.analysis = s.analysis;
 
+-- The same, without the tokens that are quiet in every pair, and those as sums (service.store.quiet).
+CREATE VIEW _moved AS
+SELECT a.*, s.step, t.* EXCLUDE (scoring), CASE WHEN t.counted THEN 0 END AS zero
+FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/tokens/*/moved.parquet',
+    hive_partitioning = true, hive_types_autocast = false, explicit_cardinality = 1000000000) t
+JOIN analysis_scorings s ON s.scoring = t.scoring
+JOIN analyses a ON a.analysis = s.analysis;
+
+CREATE VIEW _quiet AS
+SELECT s.analysis, s.step, t.* EXCLUDE (scoring)
+FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/tokens/*/quiet.parquet',
+    hive_partitioning = true, hive_types_autocast = false, explicit_cardinality = 1000000000) t
+JOIN analysis_scorings s ON s.scoring = t.scoring;
+
 -- Every response token of one analysis under any anchor and evaluation point: what sliders ask. Nothing is scored
 -- again. pair_tv_exact, pair_kl_exact: the exact divergence of that pair (tv_exact, kl_exact are always old -> new).
-CREATE MACRO _paired(analysis_, anchor_, evaluated_at_) AS TABLE
+-- quick_: without the quiet ones.
+CREATE MACRO _paired(analysis_, anchor_, evaluated_at_, quick_ := false) AS TABLE
 SELECT step, file_row_number AS segment_row, group_id, sample_id, position, turn, token_id, token, counted, advantage,
     reward, logp_rollout::DOUBLE AS logp_rollout, logp_old::DOUBLE AS logp_old, logp_new::DOUBLE AS logp_new,
     _pick(anchor_, evaluated_at_, logp_rollout, logp_rollout, logp_rollout, logp_old, logp_old, logp_old_logged)
@@ -133,7 +153,7 @@ SELECT step, file_row_number AS segment_row, group_id, sample_id, position, turn
     topk_mass_old::DOUBLE AS topk_mass_old, topk_mass_new::DOUBLE AS topk_mass_new,
     entropy_old::DOUBLE AS entropy_old, entropy_new::DOUBLE AS entropy_new,
     CASE WHEN evaluated_at_ = 'end' THEN grad_norm_new::DOUBLE END AS grad_norm, trainer_keep
-FROM _facts WHERE analysis = analysis_;
+FROM (FROM _facts WHERE NOT quick_ UNION ALL BY NAME FROM _moved WHERE quick_) WHERE analysis = analysis_;
 
 CREATE MACRO _divergence(name, t) AS
 CASE name WHEN 'binary_tv' THEN t.tv_binary WHEN 'binary_kl' THEN t.kl_binary WHEN 'topk_tv' THEN t.tv_topk
@@ -143,8 +163,6 @@ CREATE MACRO _cell(ppo, dppo, advantage) AS
 CASE WHEN ppo IS NULL OR dppo IS NULL THEN 'unknown' WHEN advantage = 0 THEN 'no_gradient'
     WHEN ppo AND dppo THEN 'both_keep' WHEN dppo THEN 'ppo_only_drops' WHEN ppo THEN 'dppo_only_drops'
     ELSE 'both_drop' END;
-
-CREATE MACRO _logit(logp) AS logp - ln(greatest(1 - exp(least(logp, 0)), 1e-12));
 
 CREATE MACRO _kl_binary(p, q) AS
     p * ln(p / q) + (1 - p) * ln((1 - p) / (1 - q));
@@ -246,17 +264,18 @@ CREATE MACRO _floor(analysis_) AS (
 -- The counted tokens with both methods' decisions under any thresholds. near_*: within the noise floor of the ratio
 -- bound, or of delta, on the side where the method could drop the token.
 CREATE MACRO _decided(analysis_, anchor_, evaluated_at_, divergence_, eps_low_, eps_high_, dual_clip_, delta_low_,
-    delta_high_, weight_cap_) AS TABLE
+    delta_high_, weight_cap_, quick_ := false) AS TABLE
 SELECT *, _cell(ppo, dppo, advantage) AS cell, sign(advantage)::TINYINT AS sign,
-    least(exp(log_ratio), coalesce(weight_cap_, 'infinity'::DOUBLE)) * abs(advantage) AS weight,
+    CASE WHEN log_ratio IS NOT NULL THEN least(exp(log_ratio), coalesce(weight_cap_, 'infinity'::DOUBLE)) END
+        * abs(advantage) AS weight,  -- least() passes over a NULL
     coalesce((advantage > 0 AND abs(exp(log_ratio) - (1 + eps_high_)) < floor.log_ratio)
         OR (advantage < 0 AND abs(exp(log_ratio) - (1 - eps_low_)) < floor.log_ratio), false) AS near_ppo,
     _near(divergence, log_ratio, advantage, delta_low_, delta_high_, floor.tv) AS near_dppo
 FROM (
     SELECT *, keep_ppo(log_ratio, advantage, eps_low_, eps_high_, dual_clip_) AS ppo,
         keep_dppo(divergence, log_ratio, advantage, delta_low_, delta_high_) AS dppo, _floor(analysis_) AS floor
-    FROM (SELECT t.*, _divergence(divergence_, t) AS divergence FROM _paired(analysis_, anchor_, evaluated_at_) t
-        WHERE counted));
+    FROM (SELECT t.*, _divergence(divergence_, t) AS divergence
+        FROM _paired(analysis_, anchor_, evaluated_at_, quick_ := quick_) t WHERE counted));
 
 -- The counted tokens whose log has the trainer's own decision, with what decides ours: of an analysis, or, where
 -- `pieces_` are given, of uploaded rollouts (anchor rollout, evaluated at the trainer's own π).

@@ -6,9 +6,11 @@ import { ViewPage } from "./view.js";
 const EDGE = 0.01; // of an axis: nobody draws to the last pixel
 const REST_MS = 250; // how long a view must stand before its parts are asked for
 
-const logistic = (x) => 1 / (1 + Math.exp(-x));
-const VALUE = { ratio: Math.exp, divergence: (y) => 10 ** y }; // from a plane's axis to what the address says
-const rounded = (value) => String(Number(value.toPrecision(4)));
+// From a plane's axis to what the address says: four digits, near 1 those of 1 - p.
+const rounded = (value) => Number(value.toPrecision(4));
+const logistic = (x) => rounded(1 / (1 + Math.exp(-x)));
+const probability = (x) => (x < 0 ? logistic(x) : Number((1 - logistic(-x)).toFixed(12)));
+const VALUE = { ratio: (y) => rounded(Math.exp(y)), divergence: (y) => rounded(10 ** y) };
 
 class AnalysisPage extends ViewPage {
   constructor() {
@@ -101,9 +103,9 @@ class AnalysisPage extends ViewPage {
     this.form.elements.brush.value = plane;
     const bound = (value, [low, high], axis) => {
       const edge = EDGE * (axis[1] - axis[0]);
-      return [low <= axis[0] + edge ? "" : rounded(value(low)), high >= axis[1] - edge ? "" : rounded(value(high))];
+      return [low <= axis[0] + edge ? "" : String(value(low)), high >= axis[1] - edge ? "" : String(value(high))];
     };
-    [pLow.value, pHigh.value] = bound(logistic, x, edges.x);
+    [pLow.value, pHigh.value] = bound(probability, x, edges.x);
     [yLow.value, yHigh.value] = bound(VALUE[plane], y, edges.y);
     this.go(history.pushState);
   }

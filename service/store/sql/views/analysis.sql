@@ -3,21 +3,14 @@
 
 -- name: availability
 -- For each anchor, evaluation point and estimate: how many tokens have it. Zero: not known here.
-SELECT count(log_ratio__rollout_old) AS "rollout/start/binary", count(tv_topk__rollout_old) AS "rollout/start/topk",
-    count(log_ratio__rollout_new) AS "rollout/end/binary", count(tv_topk__rollout_new) AS "rollout/end/topk",
-    count(log_ratio__rollout_logged) AS "rollout/logged/binary",
-    count(logp_old) AS "old/start/binary", count(logp_old) AS "old/start/topk", count(logp_old) AS "old/start/exact",
-    count(log_ratio__old_new) AS "old/end/binary", count(tv_topk__old_new) AS "old/end/topk",
-    count(tv_exact__old_new) AS "old/end/exact", count(log_ratio__logged_logged) AS "old/logged/binary"
-FROM _facts WHERE analysis = $analysis AND counted;
+SELECT coalesce(sum(COLUMNS(* EXCLUDE (analysis, step))), 0)::BIGINT FROM availability WHERE analysis = $analysis;
 
 -- name: cells
 -- Four cells for each sign of the advantage; cell 'unknown' holds tokens whose decision is not known.
-SELECT step, sign, cell, count(*) AS n, sum(tv_binary) AS mass_moved, sum(weight) AS gradient_weight,
-    sum(weight * grad_norm) AS gradient_weight_norm,
-    count(*) FILTER (near_ppo) AS n_near_ppo, count(*) FILTER (near_dppo) AS n_near_dppo
-FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+SELECT step, sign, cell, sum(n)::BIGINT AS n, sum(mass) AS mass_moved, sum(weight) AS gradient_weight,
+    sum(weight_norm) AS gradient_weight_norm, sum(n_near_ppo)::BIGINT AS n_near_ppo, sum(n_near_dppo)::BIGINT AS n_near_dppo
+FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high, $quick, 'response')
 GROUP BY GROUPING SETS ((step, sign, cell), (sign, cell))
 ORDER BY step NULLS FIRST, sign, cell;
 
@@ -57,7 +50,8 @@ FROM ranked;
 SELECT step, sample_id, position, token, token_id, sign, cell, _logit(logp_anchor) AS x, exp(logp_anchor) AS p,
     log_ratio, divergence, advantage
 FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high,
+    quick_ := $quick)
 WHERE ($sign IS NULL OR sign = $sign) AND cell NOT IN ('both_keep', 'no_gradient', 'unknown')
 ORDER BY tv_binary DESC, step, sample_id, position LIMIT $limit;
 
@@ -118,13 +112,14 @@ ORDER BY n_ppo_only + n_dppo_only DESC, n_both DESC, step, sample_id LIMIT $limi
 
 -- name: responses
 -- The responses of a view with what the two methods would do to their tokens; most disagreement first.
-SELECT step, group_id, sample_id, any_value(reward) AS reward, count(*) AS n_tokens,
-    CASE WHEN min(advantage) = max(advantage) THEN min(advantage) END AS advantage,
-    count(*) FILTER (cell = $first || '_only_drops') AS n_only_first,
-    count(*) FILTER (cell = $second || '_only_drops') AS n_only_second,
-    count(*) FILTER (cell = 'both_drop') AS n_both, avg(tv_binary) AS mean_abs_dp
-FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+SELECT step, group_id, sample_id, any_value(reward) AS reward, sum(n)::BIGINT AS n_tokens,
+    CASE WHEN min(least_advantage) = max(most_advantage) THEN min(least_advantage) END AS advantage,
+    coalesce(sum(n) FILTER (cell = $first || '_only_drops'), 0)::BIGINT AS n_only_first,
+    coalesce(sum(n) FILTER (cell = $second || '_only_drops'), 0)::BIGINT AS n_only_second,
+    coalesce(sum(n) FILTER (cell = 'both_drop'), 0)::BIGINT AS n_both,
+    sum(mass) / nullif(sum(n_known), 0) AS mean_abs_dp
+FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+    $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high, $quick, 'response')
 GROUP BY step, group_id, sample_id
 ORDER BY n_only_first + n_only_second DESC, n_both DESC, step, sample_id LIMIT $limit OFFSET $offset;
 
@@ -133,14 +128,14 @@ ORDER BY n_only_first + n_only_second DESC, n_both DESC, step, sample_id LIMIT $
 -- tokens that move away from r = 1, or 0 where there are no more of them. Masks are strict: the n_tied tokens at δ are
 -- kept. A logarithmic histogram finds the bin that holds it, so that only one bin is sorted.
 WITH known AS (
-    SELECT sign, ppo, divergence,
+    SELECT sign, first AS ppo, divergence, n,
         CASE WHEN sign * log_ratio > 0 THEN floor(64 * ln(greatest(divergence, 1e-30))) END AS bin
-    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
-    $delta_low, $delta_high, $weight_cap)
-    WHERE ($step IS NULL OR step = $step) AND sign <> 0 AND ppo IS NOT NULL AND dppo IS NOT NULL),
+    FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+        $delta_high, $weight_cap, 'ppo', 'dppo', $step, 'ratio', NULL, NULL, NULL, NULL, $quick, 'response')
+    WHERE sign <> 0 AND cell <> 'unknown'),
 bins AS (
     SELECT *, sum(n) OVER (PARTITION BY sign, bin IS NULL ORDER BY bin DESC) - n AS above
-    FROM (SELECT sign, bin, count(*) AS n, count(*) FILTER (NOT ppo) AS n_ppo FROM known GROUP BY sign, bin)),
+    FROM (SELECT sign, bin, sum(n) AS n, coalesce(sum(n) FILTER (NOT ppo), 0) AS n_ppo FROM known GROUP BY sign, bin)),
 totals AS (SELECT sign, sum(n)::BIGINT AS n, sum(n_ppo)::BIGINT AS n_ppo FROM bins GROUP BY sign),
 held AS (
     SELECT sign, bin, above, t.n_ppo - above AS larger FROM bins b JOIN totals t USING (sign)
@@ -165,16 +160,15 @@ ORDER BY sign;
 -- nats) or token (the 20 of each sign in dispute most often). low, high: the bin's edges; of positions, the first and
 -- the last.
 WITH counted AS (
-    SELECT CASE $by WHEN 'probability' THEN _probability_bin(logp_anchor) WHEN 'entropy' THEN _entropy_bin(entropy_old)
-            WHEN 'position' THEN floor(log2(position + 1)) WHEN 'decile' THEN position WHEN 'token' THEN token_id
-            END::BIGINT AS key,
-        sign, any_value(CASE WHEN $by = 'token' THEN token END) AS token, count(*) AS n,
-        count(*) FILTER (NOT first) AS n_first, count(*) FILTER (NOT second) AS n_second,
-        count(*) FILTER (NOT first AND second) AS n_only_first, count(*) FILTER (first AND NOT second) AS n_only_second,
-        count(*) FILTER (NOT first AND NOT second) AS n_both, sum(tv_binary) AS mass_moved,
-        count(*) FILTER (near_ppo) AS n_near_ppo, count(*) FILTER (near_dppo) AS n_near_dppo
-    FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-        $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+    SELECT key, sign, any_value(token) FILTER ($by = 'token') AS token, sum(n) AS n,
+        coalesce(sum(n) FILTER (NOT first), 0) AS n_first, coalesce(sum(n) FILTER (NOT second), 0) AS n_second,
+        coalesce(sum(n) FILTER (NOT first AND second), 0) AS n_only_first,
+        coalesce(sum(n) FILTER (first AND NOT second), 0) AS n_only_second,
+        coalesce(sum(n) FILTER (NOT first AND NOT second), 0) AS n_both, sum(mass) AS mass_moved,
+        sum(n_near_ppo) AS n_near_ppo, sum(n_near_dppo) AS n_near_dppo
+    FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+        $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high,
+        $quick AND $by <> 'decile', $by)
     WHERE sign <> 0 AND cell <> 'unknown' GROUP BY key, sign),
 placed AS (
     SELECT *, CASE WHEN $by = 'decile' THEN 10 * coalesce(sum(n) OVER (

@@ -6,10 +6,10 @@
 -- sign of A (NULL: both) and quantity: a cell, what a method drops, what the two decide differently, or all. share: of
 -- the tokens of that sign.
 WITH sums AS (
-    SELECT step, group_id, sign, first, second, count(*) AS n, sum(tv_binary) AS mass_moved,
-        sum(weight) AS gradient_weight, sum(weight * grad_norm) AS gradient_weight_norm
-    FROM _compared($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-        $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high)
+    SELECT step, group_id, sign, first, second, sum(n) AS n, sum(mass) AS mass_moved,
+        sum(weight) AS gradient_weight, sum(weight_norm) AS gradient_weight_norm
+    FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+        $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high, $quick, 'response')
     WHERE sign <> 0 AND cell <> 'unknown' GROUP BY step, group_id, sign, first, second),
 groups AS (
     SELECT step, group_id, (row_number() OVER (ORDER BY mixed) - 1) % 1000 AS place

@@ -8,20 +8,21 @@
 -- drops it. n_near: decisions within the noise floor. n_rows: tokens found by the search. Intervals are Wilson's and
 -- take occurrences as independent.
 WITH occurrences AS (
-    SELECT token_id, sign, any_value(token) AS token, count(*) AS n, count(*) FILTER (NOT ppo) AS n_ppo,
-        count(*) FILTER (NOT dppo) AS n_dppo, count(*) FILTER (ppo <> dppo) AS n_disputed,
-        avg(p) AS mean_p, avg(p) FILTER (drops) AS mean_p_dropped, avg(entropy_old) AS mean_entropy,
+    SELECT key::UINTEGER AS token_id, sign, any_value(token) AS token, sum(n)::BIGINT AS n,
+        coalesce(sum(n) FILTER (NOT ppo), 0)::BIGINT AS n_ppo, coalesce(sum(n) FILTER (NOT dppo), 0)::BIGINT AS n_dppo,
+        coalesce(sum(n) FILTER (ppo <> dppo), 0)::BIGINT AS n_disputed, sum(p) / sum(n) AS mean_p,
+        sum(p) FILTER (drops) / sum(n) FILTER (drops) AS mean_p_dropped,
+        sum(entropy) / nullif(sum(n_entropy), 0) AS mean_entropy,
         count(DISTINCT CASE WHEN drops THEN (step, group_id) END) FILTER (drops) AS n_prompts,
         count(*) FILTER (near) AS n_near
     FROM (
-        SELECT token_id, token, step, group_id, sign, ppo, dppo, exp(logp_anchor) AS p, entropy_old,
-            CASE $method WHEN 'ppo' THEN NOT ppo WHEN 'dppo' THEN NOT dppo ELSE ppo <> dppo END AS drops,
-            CASE $method WHEN 'ppo' THEN near_ppo WHEN 'dppo' THEN near_dppo ELSE near_ppo OR near_dppo END AS near
-        FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-            $delta_high, $weight_cap)
-        WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign) AND advantage <> 0
-            AND ppo IS NOT NULL AND dppo IS NOT NULL)
-    GROUP BY token_id, sign),
+        SELECT *, first AS ppo, second AS dppo,
+            CASE $method WHEN 'ppo' THEN NOT first WHEN 'dppo' THEN NOT second ELSE first <> second END AS drops,
+            CASE $method WHEN 'ppo' THEN n_near_ppo WHEN 'dppo' THEN n_near_dppo ELSE n_near_ppo + n_near_dppo END > 0 AS near
+        FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+            $delta_high, $weight_cap, 'ppo', 'dppo', $step, 'ratio', NULL, NULL, NULL, NULL, $quick, 'token')
+        WHERE ($sign IS NULL OR sign = $sign) AND sign <> 0 AND cell <> 'unknown')
+    GROUP BY key, sign),
 rated AS (
     SELECT *, sum(n_ppo) OVER of_sign / sum(n) OVER of_sign AS base_ppo,
         sum(n_dppo) OVER of_sign / sum(n) OVER of_sign AS base_dppo,
@@ -73,14 +74,12 @@ ORDER BY drops DESC, tv_binary DESC NULLS LAST, step, sample_id, position;
 -- By sign of A: how many tokens each method drops, and how likely and how open (entropy of OLD) they were, against all
 -- tokens of that sign (C7). method: all, ppo, dppo or disputed. n_near: decisions within the noise floor.
 WITH cells AS (
-    SELECT sign, cell, count(*) AS n, sum(exp(logp_anchor)) AS sum_p, count(logp_anchor) AS n_p,
-        sum(entropy_old) AS sum_entropy, count(entropy_old) AS n_entropy,
-        count(*) FILTER (near_ppo) AS near_ppo, count(*) FILTER (near_dppo) AS near_dppo,
-        count(*) FILTER (near_ppo OR near_dppo) AS near_any
-    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-        $delta_high, $weight_cap)
-    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign) AND advantage <> 0
-        AND ppo IS NOT NULL AND dppo IS NOT NULL
+    SELECT sign, cell, sum(n) AS n, sum(p) AS sum_p, sum(n) AS n_p, sum(entropy) AS sum_entropy,
+        sum(n_entropy) AS n_entropy, sum(n_near_ppo) AS near_ppo, sum(n_near_dppo) AS near_dppo,
+        count(*) FILTER (n_near_ppo + n_near_dppo > 0) AS near_any
+    FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+        $delta_high, $weight_cap, 'ppo', 'dppo', $step, 'ratio', NULL, NULL, NULL, NULL, $quick, 'response')
+    WHERE ($sign IS NULL OR sign = $sign) AND sign <> 0 AND cell <> 'unknown'
     GROUP BY sign, cell),
 members(method, place, cell) AS (VALUES
     ('all', 0, 'both_keep'), ('all', 0, 'ppo_only_drops'), ('all', 0, 'dppo_only_drops'), ('all', 0, 'both_drop'),
@@ -97,19 +96,16 @@ GROUP BY s.sign, s.n, s.ppo, s.dppo, s.disputed, m.method, m.place
 ORDER BY s.sign DESC, m.place;
 
 -- name: clipped_probability
--- How likely the anchor found the tokens that each method drops, by side: bins of ln(p / (1 - p)) in ±$x_limit, what
--- lies beyond in the outermost. share_*: of the sign's tokens, and of those that a method drops.
-WITH placed AS (
-    SELECT sign, ppo, dppo, least(floor((greatest(-$x_limit, least($x_limit, _logit(logp_anchor))) + $x_limit)
-        / (2 * $x_limit) * $x_bins), $x_bins - 1)::INTEGER AS x_bin
-    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-        $delta_high, $weight_cap)
-    WHERE ($step IS NULL OR step = $step) AND ($sign IS NULL OR sign = $sign) AND advantage <> 0
-        AND ppo IS NOT NULL AND dppo IS NOT NULL AND logp_anchor IS NOT NULL),
-counted AS (
-    SELECT sign, x_bin, count(*) AS n, count(*) FILTER (NOT ppo) AS n_ppo, count(*) FILTER (NOT dppo) AS n_dppo
-    FROM placed GROUP BY ALL)
-SELECT sign, x_bin, -$x_limit + (x_bin + 0.5) * 2 * $x_limit / $x_bins AS x, n, n_ppo, n_dppo,
+-- How likely the anchor found the tokens that each method drops, by side: bins of ln(p / (1 - p)) in ±9.21, what lies
+-- beyond in the outermost. share_*: of the sign's tokens, and of those that a method drops.
+WITH counted AS (
+    SELECT sign, key::INTEGER AS x_bin, sum(n)::BIGINT AS n, coalesce(sum(n) FILTER (NOT first), 0)::BIGINT AS n_ppo,
+        coalesce(sum(n) FILTER (NOT second), 0)::BIGINT AS n_dppo
+    FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+        $delta_high, $weight_cap, 'ppo', 'dppo', $step, 'ratio', NULL, NULL, NULL, NULL, $quick, 'logit')
+    WHERE ($sign IS NULL OR sign = $sign) AND sign <> 0 AND cell <> 'unknown' AND key IS NOT NULL
+    GROUP BY sign, key)
+SELECT sign, x_bin, ((x_bin + 0.5) / _logit_bins().n * 2 - 1) * _logit_bins().limit AS x, n, n_ppo, n_dppo,
     n / sum(n) OVER of_sign AS share, n_ppo / nullif(sum(n_ppo) OVER of_sign, 0) AS share_ppo,
     n_dppo / nullif(sum(n_dppo) OVER of_sign, 0) AS share_dppo
 FROM counted WINDOW of_sign AS (PARTITION BY sign) ORDER BY sign DESC, x_bin;
