@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 from service.api import analyses, health, jobs, methods, pages, problems, runs, sql
+from service.api.prefill import Prefill
 from service.api.security import Guard
 from service.api.state import Services
 
@@ -25,6 +26,7 @@ def create_app(services: Services) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services
+        app.state.prefill = Prefill(app, services)
         try:
             yield
         finally:

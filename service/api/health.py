@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from service.api.problems import CleanJSON
 from service.api.state import ServicesDep
@@ -31,7 +31,7 @@ def readyz(services: ServicesDep) -> Response:
 
 
 @router.get("/metrics")
-def metrics(services: ServicesDep) -> Response:
+def metrics(services: ServicesDep, request: Request) -> Response:
     """Prometheus text format."""
     active = Counter((job.kind, job.state) for job in services.jobs.active())
     runs = services.store.runs.all()
@@ -41,6 +41,11 @@ def metrics(services: ServicesDep) -> Response:
         ("dppo_runs", "Runs.", len(runs)),
         ("dppo_rollouts", "Responses in the store.", sum(run["n_rollouts"] for run in runs)),
         ("dppo_response_tokens", "Response tokens in the store.", sum(run["n_tokens"] for run in runs)),
+        (
+            "dppo_pages_to_prefill",
+            "Pages of large analyses still to be worked out ahead.",
+            request.app.state.prefill.waiting,
+        ),
         ("dppo_disk_free_bytes", "Free space on the data disk.", services.store.free_bytes()),
     ):
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value}"]

@@ -206,6 +206,6 @@ def merge(shards: list[Path], out: Path) -> None:
         listed = ", ".join(f"'{quoted(shard)}'" for shard in shards)
         connection.execute(
             f"COPY (FROM read_parquet([{listed}]) ORDER BY sample_id, position) "
-            f"TO '{quoted(out)}' (FORMAT parquet, COMPRESSION zstd)"
+            f"TO '{quoted(out)}' (FORMAT parquet, COMPRESSION lz4_raw)"
         )
     shutil.rmtree(spill, ignore_errors=True)

@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ class Lens:
     def publish(self) -> None:
         """Make everything that is in the catalog visible to readers, atomically. Returns when it is."""
         path = self._catalog.exclusive(self._build)
-        published = _Publication(duckdb.connect(path, read_only=True), Results(RESULT_BYTES))
+        published = _Publication.of(duckdb.connect(path, read_only=True), self._published)
         with self._lock:
             self._published = published  # the one before is closed when the last who reads it lets go of it
         for version in self._versions.iterdir():
@@ -147,7 +148,12 @@ class Lens:
             with published.connection.cursor() as cursor:
                 return cursor.sql(sql, params=used).to_arrow_table()
 
-        return published.results.get((query, repr(used)), answer)
+        return published.results.get(_Asked(query, repr(used), published.runs_of(used)), answer)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """What has been published of each run, as a number that changes with it."""
+        return self._current().states
 
     def text(self, query: str, parameters: dict[str, Any]) -> str:
         """The named query with its parameters written out: what a notebook runs on `lens.duckdb` to get that table."""
@@ -173,8 +179,45 @@ class Lens:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """A query with its parameters, and the runs that its answer depends on; None: on any."""
+
+    query: str
+    parameters: str
+    runs: frozenset[str] | None
+
+
+@dataclass(frozen=True)
 class _Publication:
-    """An open publication, and what it has answered."""
+    """An open publication, and what it has answered. `states`: of each run; `analyses`: the run of each."""
 
     connection: duckdb.DuckDBPyConnection
+    states: dict[str, int]
+    analyses: dict[str, str]
     results: Results
+
+    @classmethod
+    def of(cls, connection: duckdb.DuckDBPyConnection, before: _Publication | None) -> _Publication:
+        """A new publication, with the answers of the one before that are about runs in which nothing has changed."""
+        states: dict[str, int] = dict(connection.sql(named_query("views", "run_states")).fetchall())
+        analyses: dict[str, str] = dict(connection.sql("SELECT analysis, run FROM analyses").fetchall())
+
+        def same(asked: Hashable) -> bool:
+            assert isinstance(asked, _Asked)
+            assert before is not None
+            if asked.runs is None:
+                return False
+            return all(run in states and states[run] == before.states.get(run) for run in asked.runs)
+
+        results = Results(RESULT_BYTES) if before is None else before.results.carry(same)
+        return cls(connection, states, analyses, results)
+
+    def runs_of(self, parameters: dict[str, Any]) -> frozenset[str] | None:
+        """The runs that a query with these parameters reads; None where they do not say."""
+        runs = {str(parameters[name]) for name in ("run", "b_run") if name in parameters}
+        asked = [parameters[name] for name in ("analysis", "b") if name in parameters]
+        if not runs and not asked:
+            return None
+        if not all(analysis in self.analyses for analysis in asked if analysis is not None):
+            return None
+        return frozenset(runs | {self.analyses[analysis] for analysis in asked if analysis is not None})

@@ -17,7 +17,8 @@ __all__ = ["Results"]
 class Results:
     """Tables by what was asked; the ones asked for last are kept, as many as fit into `limit_bytes`.
 
-    It lives and dies with a publication, whose answers cannot change: nothing is ever invalidated.
+    It belongs to a publication, whose answers cannot change: nothing is ever invalidated. The next publication carries
+    over what it knows to be the same.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -46,6 +47,15 @@ class Results:
         mine.set_result(table)
         self._trim(table.nbytes)
         return table
+
+    def carry(self, same: Callable[[Hashable], bool]) -> Results:
+        """New results that hold the answers of these to everything that is the `same`."""
+        carried = Results(self._limit)
+        with self._lock:
+            kept = [(asked, found) for asked, found in self._asked.items() if found.done() and same(asked)]
+        carried._asked.update(kept)
+        carried._bytes = sum(found.result().nbytes for _, found in kept)
+        return carried
 
     def _trim(self, added: int) -> None:
         """Count what was added, and forget what was asked for longest ago until the rest fits."""

@@ -131,8 +131,8 @@ def _y(row: Mapping[str, Any], frame: Frame) -> float | None:
 def _points(cell: str, rows: list[dict[str, Any]], frame: Frame, theme: Theme) -> go.Scatter:
     mark = MARKS[cell]
     return go.Scatter(
-        x=[min(max(row["x"], -frame.x_limit), frame.x_limit) for row in rows],
-        y=[min(max(_y(row, frame) or 0.0, frame.y_low), frame.y_high) for row in rows],
+        x=[round(min(max(row["x"], -frame.x_limit), frame.x_limit), 4) for row in rows],  # a pixel is .03
+        y=[round(min(max(_y(row, frame) or 0.0, frame.y_low), frame.y_high), 4) for row in rows],
         mode="markers",
         name=dict(zip(MARKS, (f"only {frame.titles[0]}", f"only {frame.titles[1]}", "both"), strict=True))[cell],
         cliponaxis=False,
@@ -143,24 +143,28 @@ def _points(cell: str, rows: list[dict[str, Any]], frame: Frame, theme: Theme) -
             "opacity": 0.85,
             "line": {"width": 0.75, "color": theme.paper},
         },
-        customdata=[[row["step"], row["sample_id"], row["position"]] for row in rows],
-        hovertext=[_hover(row, cell, frame) for row in rows],
-        hoverinfo="text",
+        customdata=[[row["step"], row["sample_id"], row["position"], *_told(row)] for row in rows],
+        hovertemplate=_hover(cell, frame),
     )
 
 
-def _hover(row: Mapping[str, Any], cell: str, frame: Frame) -> str:
-    """One token in words. Everything that came with a log is escaped: Plotly reads HTML in hover text."""
-    anchor, _ = symbols(frame.anchor, frame.evaluated_at)
+def _told(row: Mapping[str, Any]) -> list[str]:
+    """What the hover text of a token says. What came with a log is escaped: Plotly reads HTML there."""
     token = f"“{label(row['token'])}”" if row["token"] is not None else f"token {row['token_id']}"
-    return "<br>".join(
-        (
-            f"<b>{token}</b>  {cell_name(cell, frame.evaluated_at, frame.titles)}",
-            f"{anchor}(a) = {number(row['p'])}   r = {number(math.exp(row['log_ratio']))}",
-            f"{DIVERGENCES[frame.divergence]} = {number(row['divergence'])}   A = {signed(row['advantage'])}",
-            f"step {row['step']}, position {row['position']}, {label(row['sample_id'], 40)}",
-        )
+    numbers = [number(row["p"]), number(math.exp(row["log_ratio"])), number(row["divergence"])]
+    return [token, *numbers, signed(row["advantage"]), label(row["sample_id"], 40)]
+
+
+def _hover(cell: str, frame: Frame) -> str:
+    """One token in words, from its `customdata`: step, sample, position, and what `_told` says."""
+    anchor, _ = symbols(frame.anchor, frame.evaluated_at)
+    lines = (
+        f"<b>%{{customdata[3]}}</b>  {cell_name(cell, frame.evaluated_at, frame.titles)}",
+        f"{anchor}(a) = %{{customdata[4]}}   r = %{{customdata[5]}}",
+        f"{DIVERGENCES[frame.divergence]} = %{{customdata[6]}}   A = %{{customdata[7]}}",
+        "step %{customdata[0]}, position %{customdata[2]}, %{customdata[8]}",
     )
+    return "<br>".join(lines) + "<extra></extra>"
 
 
 def _coverage(frame: Frame, marked: int) -> list[str]:

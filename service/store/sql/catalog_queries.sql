@@ -145,7 +145,9 @@ SELECT scoring FROM scorings WHERE run_id = $run_id
 SELECT a.*, r.run,
     (SELECT count(*) FROM analysis_scorings s WHERE s.analysis = a.analysis) AS n_steps,
     (SELECT count(*) FROM analysis_scorings s JOIN scorings x USING (scoring)
-        WHERE s.analysis = a.analysis AND x.finished_at IS NOT NULL) AS n_finished
+        WHERE s.analysis = a.analysis AND x.finished_at IS NOT NULL) AS n_finished,
+    (SELECT coalesce(sum(x.tokens), 0)::BIGINT FROM analysis_scorings s JOIN scorings x USING (scoring)
+        WHERE s.analysis = a.analysis AND x.finished_at IS NOT NULL) AS n_tokens
 FROM analyses a JOIN runs r USING (run_id)
 WHERE ($run_id IS NULL OR a.run_id = $run_id) AND ($analysis IS NULL OR a.analysis = $analysis)
 ORDER BY a.created_at DESC, a.analysis;

@@ -242,14 +242,14 @@ CREATE MACRO _masks_of(d, d_exact, away, deltas) AS
     'smaller': histogram(least(d, d_exact), deltas) FILTER (away AND d IS NOT NULL)};
 
 -- What a certified interval [low, high] says of the exact TV and of a mask at delta; it is known where low is.
-CREATE MACRO _certified(low, high, tv_exact, toward, delta) AS
-{'n': count(low), 'n_exact': count(tv_exact) FILTER (low IS NOT NULL),
-    'n_covered': count(*) FILTER (tv_exact >= low - 1e-6 AND tv_exact <= high + 1e-6),
-    'excess': max(greatest(low - tv_exact, tv_exact - high, 0)) FILTER (tv_exact IS NOT NULL AND low IS NOT NULL),
-    'mean_width': avg(high - low), 'n_toward': count(low) FILTER (toward),
-    'n_drops': count(*) FILTER (NOT toward AND low > delta),
-    'n_keeps': count(*) FILTER (NOT toward AND low <= delta AND high <= delta),
-    'n_undecided': count(*) FILTER (NOT toward AND low <= delta AND high > delta)};
+-- outside: by how much the exact TV lies outside, below 0 inside; but for the rounding of float32 (1e-6) it never does.
+CREATE MACRO _outside(d_exact, low, high) AS
+CASE WHEN d_exact IS NOT NULL AND low IS NOT NULL THEN greatest(low - d_exact, d_exact - high) END;
+CREATE MACRO _certified(low, high, outside, away, delta) AS
+{'n': count(low), 'n_exact': count(outside), 'n_covered': count(*) FILTER (outside <= 1e-6),
+    'excess': max(outside), 'sum_width': sum(high - low), 'n_away': count(low) FILTER (away),
+    'n_drops': count(*) FILTER (away AND low > delta),
+    'n_undecided': count(*) FILTER (away AND low <= delta AND high > delta)};
 
 -- What truncating ratios r of weights r a at cap takes away.
 CREATE MACRO _over(cap, r, a) AS

@@ -14,7 +14,7 @@ SELECT *, advantage IS NOT NULL AND _within(log_ratio__rollout_old, tv_binary__r
 FROM read_parquet('$segment', hive_partitioning = false, file_row_number = true) WHERE counted;
 
 COPY (SELECT * EXCLUDE (quiet) FROM _all WHERE NOT quiet ORDER BY file_row_number)
-TO '$folder/moved.parquet' (FORMAT parquet, COMPRESSION zstd);
+TO '$folder/moved.parquet' (FORMAT parquet, COMPRESSION lz4_raw);
 
 -- Sums over quiet tokens by pair, sign of A and one dimension's key, where the pair is known; `response`: by response, all
 -- of them.
@@ -40,4 +40,4 @@ COPY (
         count(entropy_old)::UINTEGER AS n_entropy, any_value(reward) AS reward, min(advantage) AS least_advantage,
         max(advantage) AS most_advantage
     FROM placed WHERE log_ratio IS NOT NULL OR dimension = 'response' GROUP BY ALL ORDER BY pair, dimension, sample_id, key, sign)
-TO '$folder/quiet.parquet' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 8192);
+TO '$folder/quiet.parquet' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE 8192);

@@ -71,21 +71,32 @@ FROM cells ORDER BY sign DESC, estimate, delta;
 -- need no divergence, n_drops have their lower bound above delta, n_keeps their upper bound at most delta, n_undecided
 -- delta in between.
 WITH known AS (
-    SELECT sign(advantage)::TINYINT AS sign, tv_binary, pair_tv_exact AS tv_exact,
-        (advantage > 0 AND log_ratio <= 0) OR (advantage < 0 AND log_ratio >= 0) AS toward,
-        CASE WHEN $anchor = 'old' AND $evaluated_at = 'end' THEN tv_topk END AS low_topk,
+    SELECT sign(advantage)::TINYINT AS sign, CASE WHEN logp_anchor IS NOT NULL THEN tv_binary END AS low_sampled,
+        pair_tv_exact AS tv_exact, sign(advantage) * log_ratio > 0 AS away,
+        CASE WHEN $anchor = 'old' AND $evaluated_at = 'end' AND topk_mass_old IS NOT NULL AND topk_mass_new IS NOT NULL
+            THEN tv_topk END AS low_topk,
         _ceiling_sampled(logp_anchor, logp_anchor + log_ratio) AS ceiling_sampled,
         _ceiling_topk(tv_topk, topk_mass_old, topk_mass_new) AS ceiling_topk,
         CASE WHEN advantage > 0 THEN $delta_tv_high WHEN advantage < 0 THEN $delta_tv_low END AS delta
     FROM _paired($analysis, $anchor, $evaluated_at)
     WHERE counted AND log_ratio IS NOT NULL AND ($step IS NULL OR step = $step)),
+measured AS (
+    SELECT *, _outside(tv_exact, low_sampled, ceiling_sampled) AS outside_sampled,
+        _outside(tv_exact, low_topk, ceiling_topk) AS outside_topk
+    FROM known),
 bounded AS (
-    SELECT sign, unnest([{'source': 'sampled', 's': _certified(tv_binary, ceiling_sampled, tv_exact, toward, delta)},
-        {'source': 'topk', 's': _certified(low_topk, ceiling_topk, tv_exact, toward, delta)}], recursive := true)
-    FROM known GROUP BY GROUPING SETS ((sign), ()) HAVING grouping(sign) = 1 OR sign <> 0)
-SELECT source, sign, n, n_exact, n_covered, n_covered / nullif(n_exact, 0) AS coverage, excess, mean_width, n_toward,
-    n_drops, n_keeps, n_undecided
-FROM bounded WHERE n > 0 ORDER BY source, sign DESC NULLS FIRST;
+    SELECT sign, unnest([
+        {'source': 'sampled', 's': _certified(low_sampled, ceiling_sampled, outside_sampled, away, delta)},
+        {'source': 'topk', 's': _certified(low_topk, ceiling_topk, outside_topk, away, delta)}], recursive := true)
+    FROM measured GROUP BY sign),
+summed AS (
+    SELECT source, sign, grouping(sign) = 1 AS whole, sum(COLUMNS('^n.*'))::BIGINT, greatest(0, max(excess)) AS excess,
+        sum(sum_width) AS sum_width, sum(n) FILTER (sign <> 0)::BIGINT AS n_gradient
+    FROM bounded GROUP BY GROUPING SETS ((source, sign), (source)))
+SELECT source, sign, n, n_exact, n_covered, n_covered / nullif(n_exact, 0) AS coverage,
+    CASE WHEN n_exact > 0 THEN excess END AS excess, sum_width / nullif(n, 0) AS mean_width,
+    coalesce(n_gradient, 0) - n_away AS n_toward, n_drops, n_away - n_drops - n_undecided AS n_keeps, n_undecided
+FROM summed WHERE n > 0 AND (whole OR sign <> 0) ORDER BY source, sign DESC NULLS FIRST;
 
 -- name: topk_mass
 -- The mass of A' = top-K of OLD and the sampled token, under both policies, and what lies outside as a bound:

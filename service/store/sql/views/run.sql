@@ -27,3 +27,14 @@ WHERE list_contains(string_split($methods, ','), method)
     OR ($methods IS NULL AND method IN (SELECT unnest([ppo, dppo]) FROM own))
 ORDER BY method, sign, step;
 
+-- name: run_states
+-- A number a run that changes with anything that is published of it.
+WITH rows AS (
+    SELECT run, hash(t) AS h FROM runs t
+    UNION ALL SELECT run, hash(t) FROM checkpoints t
+    UNION ALL SELECT run, hash(t) FROM _uploads t
+    UNION ALL SELECT run, hash(t) FROM run_steps t
+    UNION ALL SELECT run, hash(t) FROM analyses t
+    UNION ALL SELECT run, hash(s) FROM analysis_scorings s JOIN analyses USING (analysis)
+    UNION ALL SELECT run, hash(m) FROM _measurements m JOIN analyses USING (analysis))
+SELECT run, hash(list(h ORDER BY h)) AS state FROM rows GROUP BY run;
