@@ -217,6 +217,6 @@ def test_a_catalog_of_the_first_version_is_brought_up_to_date(tmp_path: Path) ->
     with duckdb.connect(path) as connection:
         connection.execute(script("catalog"))
     with analysed(tmp_path, {3: TOKENS}) as store:
-        assert store.catalog.one("schema_version")["value"] == "2"
+        assert store.catalog.one("schema_version")["value"] == "3"
         assert cells(store)[1, "both_keep"] == 1
         assert set(method_reasons(store.lens, {"analysis": ANALYSIS, "evaluated_at": "end"}).values()) == {NOT_MEASURED}

@@ -13,6 +13,7 @@ import pytest
 
 from service.api.views import TABLES
 from service.api.views.settled import settled
+from service.schemas.overview import CompareView
 from service.schemas.segment import PAIRS
 from service.schemas.view import DisagreementView
 from service.settings import Settings
@@ -129,6 +130,17 @@ def test_sums_stand_for_quiet_tokens(store: Store, table: str, view: dict[str, s
                 for key, number in one.items():
                     close = pytest.approx(number, rel=1e-12, abs=1e-14) if isinstance(number, float) else number
                     assert other[key] == close, key
+
+
+def test_sums_stand_for_quiet_tokens_of_either_side_of_a_comparison(store: Store) -> None:
+    view = CompareView.of({"b": ANALYSIS, "b_anchor": "old", "b_eps_low": "0.1", "step": "1"}, set())
+    table = TABLES["compare_cells"]
+    at = table.parameters(store.lens, view.parameters(store.analyses.get(ANALYSIS)))
+    assert (at["quick"], at["b_quick"]) == (True, True)
+    sums = store.lens.table("compare_cells", at).to_pylist()
+    whole = store.lens.table("compare_cells", {**at, "quick": False, "b_quick": False}).to_pylist()
+    assert sums == whole
+    assert {row["n_a"] for row in sums} != {row["n_b"] for row in sums}
 
 
 def test_every_counted_token_is_in_one_of_the_two_files(store: Store) -> None:

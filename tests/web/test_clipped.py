@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.api.views import TABLES
+from service.api.views.settled import settled
 from service.schemas.segment import SEGMENT_SCHEMA
 from service.schemas.view import ReaderView, TokensView, View
 from service.settings import Settings
@@ -43,7 +44,7 @@ class Scored:
     analysis: Row
 
     def rows(self, name: str, view: View) -> list[Row]:
-        found = TABLES[name].rows(self.store.lens, view.parameters(self.analysis))
+        found = TABLES[name].rows(self.store.lens, settled(self.store.lens, view.parameters(self.analysis)))
         rows: list[Row] = found.to_pylist()
         return rows
 

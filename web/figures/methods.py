@@ -22,13 +22,14 @@ def matrix(
 ) -> go.Figure:
     """Every two methods: Cohen's κ, or the share of tokens with A ≠ 0 that they decide alike.
 
-    table: method, other, place, other_place, n, the four counts, agreement, kappa. A null (κ where neither or both
-    drop everything) is a gap.
+    Rows are named and numbered, columns numbered alike. table: method, other, place, other_place, n, the four counts,
+    agreement, kappa. A null (κ where neither or both drop everything) is a gap.
     """
     rows = table.to_pylist()
     if not rows:
         return empty(theme, "no method is measured yet")
     names = [titles[row["method"]] for row in rows if row["method"] == row["other"]]
+    numbers = [str(place + 1) for place in range(len(names))]
     values = np.full((len(names), len(names)), np.nan)
     hover: list[list[str]] = [[""] * len(names) for _ in names]
     for row in rows:
@@ -40,8 +41,8 @@ def matrix(
     figure = go.Figure(layout=layout(theme, margin={"l": 8, "r": 8, "t": 8, "b": 8}))
     figure.add_trace(
         go.Heatmap(
-            x=names,
-            y=names,
+            x=numbers,
+            y=[f"{name}  {place}" for name, place in zip(names, numbers, strict=True)],
             z=values,
             zmin=low,
             zmax=1.0,
@@ -54,7 +55,7 @@ def matrix(
             colorbar={"title": {"text": "κ" if measure == "kappa" else "alike"}, "thickness": 10, "outlinewidth": 0},
         )
     )
-    figure.update_xaxes(side="top", tickangle=-60, dtick=1, showline=False, ticks="", tickfont={"size": 10.5})
+    figure.update_xaxes(side="top", type="category", dtick=1, showline=False, ticks="", tickfont={"size": 9})
     figure.update_yaxes(autorange="reversed", dtick=1, showline=False, ticks="", tickfont={"size": 10.5})
     return figure
 

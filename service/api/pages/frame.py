@@ -142,6 +142,7 @@ def _about(row: Row, steps: list[Row], view: View, at: Row, known: dict[str, int
         "warnings": [{"message": message} for message in warnings],
         "has_warnings": bool(warnings),
         "notes": [{"message": message} for message in notes],
+        "has_notes": bool(notes),
         "has_skipped": bool(skipped),
         "skipped": [{"message": f"step {entry['step']}: {entry['reason']}"} for entry in skipped],
         "method": f"{words.DIVERGENCES[at['divergence']]}, δ_low {plain(at['delta_low'])}, "

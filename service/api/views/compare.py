@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from service.api.views.disagreement import BOUNDS, MAX_POINTS, X_BINS, X_LIMIT, Y_BINS
 from service.api.views.overview import thinned
 from service.api.views.registry import Figure, Parameters, Table
+from service.api.views.settled import with_quick
 from service.errors import NotFound
 from service.schemas.overview import CompareView
 from service.schemas.view import View, plane_limits
@@ -32,7 +33,7 @@ def sides(lens: Lens, parameters: Parameters) -> tuple[Parameters, Parameters]:
     if not rows:
         raise NotFound(f"there is no analysis {parameters['b']!r} to compare with")
     view: View = parameters["other"]
-    return parameters, view.parameters(rows[0])
+    return with_quick(lens, parameters), with_quick(lens, view.parameters(rows[0]))
 
 
 def _both(lens: Lens, parameters: Parameters) -> Parameters:

@@ -11,7 +11,7 @@ from service.schemas.methods import LIVE, METHODS
 from service.store.lens import Lens
 from service.store.quiet import beyond
 
-__all__ = ["NOT_MEASURED", "method_reasons", "settled"]
+__all__ = ["NOT_MEASURED", "method_reasons", "settled", "with_quick"]
 
 Row = dict[str, Any]
 NOT_MEASURED = "not measured for this analysis by this version: measure it again"
@@ -20,7 +20,7 @@ NOT_MEASURED = "not measured for this analysis by this version: measure it again
 def settled(lens: Lens, at: Row) -> Row:
     """SQL parameters `at` whose δ drop as many tokens as PPO does, where the view locks them; `matched` says how well.
 
-    `quick`: whether the view's methods keep every quiet token, so that their sums stand for them.
+    With `quick`, as `with_quick` has it.
 
     Raises `Invalid` where the view asks for a method whose decisions are not kept, with the reason.
     """
@@ -31,16 +31,19 @@ def settled(lens: Lens, at: Row) -> Row:
         if reasons[method]:
             message = f"{METHODS[method].title} cannot be shown here: {reasons[method]}"
             raise Invalid(message, [FieldError(message, field="first" if method == at["first"] else "second")])
-    noise = lens.table("noise", {**at, "step": None}).to_pylist()[0]
     if not at.get("match"):
-        return {**at, "quick": beyond(at, noise)}
-    open_ = {**at, "delta_low": math.inf, "delta_high": math.inf}
-    matched = {row["sign"]: row for row in lens.table("rate_match", {**at, "quick": beyond(open_, noise)}).to_pylist()}
-    if not beyond({**at, **_deltas(matched)}, noise):  # a δ among the quiet tokens: look at all
+        return with_quick(lens, at)
+    open_ = with_quick(lens, {**at, "delta_low": math.inf, "delta_high": math.inf})
+    matched = {row["sign"]: row for row in lens.table("rate_match", open_).to_pylist()}
+    if not with_quick(lens, {**at, **_deltas(matched)})["quick"]:  # a δ among the quiet tokens: look at all
         matched = {row["sign"]: row for row in lens.table("rate_match", {**at, "quick": False}).to_pylist()}
     deltas = _deltas(matched)
-    found = {**at, **deltas, "matched": matched}
-    return {**found, "quick": beyond(found, noise)}
+    return with_quick(lens, {**at, **deltas, "matched": matched})
+
+
+def with_quick(lens: Lens, at: Row) -> Row:
+    """`at` with `quick`: whether the view's methods keep every quiet token, so that their sums stand for them."""
+    return {**at, "quick": beyond(at, lens.table("noise", {**at, "step": None}).to_pylist()[0])}
 
 
 def _deltas(matched: dict[int, Row]) -> Row:

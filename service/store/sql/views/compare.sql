@@ -31,12 +31,14 @@ ORDER BY side;
 -- The four cells by sign of A: each side's tokens, their share of that side's known tokens of the sign, and b's share
 -- minus a's. n_near: tokens within the noise floor of a threshold. A share of nothing is NULL.
 WITH counts AS (
-    SELECT 'a' AS side, sign, cell, count(*) AS n, count(*) FILTER (near_ppo OR near_dppo) AS n_near
-    FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
-        $delta_high, $weight_cap) WHERE $step IS NULL OR step = $step GROUP BY sign, cell
-    UNION ALL SELECT 'b', sign, cell, count(*), count(*) FILTER (near_ppo OR near_dppo)
-    FROM _decided($b, $b_anchor, $b_evaluated_at, $b_divergence, $b_eps_low, $b_eps_high, $b_dual_clip, $b_delta_low,
-        $b_delta_high, $b_weight_cap) WHERE $b_step IS NULL OR step = $b_step GROUP BY sign, cell),
+    SELECT 'a' AS side, sign, cell, sum(n) AS n, count(*) FILTER (n_near_ppo + n_near_dppo > 0) AS n_near
+    FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+        $delta_high, $weight_cap, 'ppo', 'dppo', $step, 'ratio', NULL, NULL, NULL, NULL, $quick, 'response')
+    GROUP BY sign, cell
+    UNION ALL SELECT 'b', sign, cell, sum(n), count(*) FILTER (n_near_ppo + n_near_dppo > 0)
+    FROM _counted($b, $b_anchor, $b_evaluated_at, $b_divergence, $b_eps_low, $b_eps_high, $b_dual_clip, $b_delta_low,
+        $b_delta_high, $b_weight_cap, 'ppo', 'dppo', $b_step, 'ratio', NULL, NULL, NULL, NULL, $b_quick, 'response')
+    GROUP BY sign, cell),
 grid AS (
     SELECT * FROM (VALUES (1::TINYINT), (-1)) s(sign)
     CROSS JOIN (VALUES ('both_keep', 0), ('ppo_only_drops', 1), ('dppo_only_drops', 2), ('both_drop', 3)) c(cell, place)),
