@@ -19,6 +19,7 @@ from benchmarks.logger import quantile
 from benchmarks.made_up import ANALYSIS, RUN, make
 from benchmarks.sizes import Dashboards, Sizes
 from benchmarks.table import Line
+from service.api.prefill import LEAST_TOKENS
 from tests.live import Server
 
 __all__ = ["LATER", "SLIDERS", "VIEWS", "run"]
@@ -86,31 +87,33 @@ def run(sizes: Sizes, progress: Callable[[str], None]) -> list[Line]:
 
 
 def _of(size: Dashboards, progress: Callable[[str], None]) -> list[Line]:
+    large = size.distinct < size.steps
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         make(data, size.steps, size.tokens, size.distinct, progress)
         with Server(data) as server, httpx.Client(base_url=server.url, timeout=600) as client:
-            ahead = _prefilled(client, progress)
+            ahead = _prefilled(client, progress) if size.steps * size.tokens >= LEAST_TOKENS else None
             found = _Requests(client, progress)
             chosen = range(size.steps // 5, size.steps, max(1, size.steps // 5))
             found("warm-up", VIEWS, [{"step": 0}])
             steps = found("one step", VIEWS, [{"step": step} for step in chosen])
             whole = VIEWS | OVERVIEW
+            moves = MOVES[: 1 if large else None]
             whole_run = found("whole run", whole, [{}, {}, {}])
-            sliders = found("slider", SLIDERS, MOVES)
-            later = found("intervals", LATER, ({}, *MOVES))
+            sliders = found("slider", SLIDERS, moves)
+            later = found("intervals", LATER, ({}, *moves))
             shown = _shown(server.url, size, progress)
     of = f"{size.steps * size.tokens / 1e6:,.3g} M tokens"
-    large = size.distinct < size.steps
     lines = [
         _p95(f"{of}: one step's views", steps, AT_LARGE if large else STEP),
-        Line("dashboards", f"{of}: all pages opened ahead, once after an analysis", 1e3 * ahead, "ms"),
         _p95(f"{of}: whole run, stored thresholds", whole_run, None if large else WHOLE),
         _p95(f"{of}: whole run after a slider moved", sliders, None if large else SLIDER),
         _p95(f"{of}: whole run, bootstrap intervals", later, None),
         Line("dashboards", f"{of}: disagreement page with both planes drawn", 1e3 * shown, "ms", INTERACTIVE),
         Line("dashboards", f"{of}: largest figure", max(found.bytes.values()) / 1e3, "kB", PAYLOAD / 1e3),
     ]
+    if ahead is not None:
+        lines.append(Line("dashboards", f"{of}: all pages opened ahead, once after an analysis", 1e3 * ahead, "ms"))
     for group in (steps, whole_run, sliders):
         lines += [
             Line("dashboards", f"{of}: {name}, median", 1e3 * statistics.median(seconds), "ms")

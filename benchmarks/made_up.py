@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dppo_core.methods.catalog import Thresholds
@@ -46,10 +47,13 @@ def make(root: Path, steps: int, tokens: int, distinct: int, progress: Callable[
         staging.mkdir()
         for step in range(steps):
             progress(f"step {step + 1} of {steps}")
-            columns = _tokens(step % distinct, tokens)
-            written.append(_rollouts(step, columns, staging))
             if step < distinct:
+                columns = _tokens(step, tokens)
                 pq.write_table(_segment(columns), root / f"shard{step}.parquet")
+                responses = _rollouts(columns)
+            else:
+                responses = pq.read_table(staging / _piece(step % distinct), partitioning=None)
+            written.append(_write(step, responses, staging))
         manifest = {
             "format": "native",
             "rollouts": sum(step["rollouts"] for step in written),
@@ -182,8 +186,12 @@ def _name(sample: int) -> str:
     return f"g{sample // GROUP:04}/{sample % GROUP}"
 
 
-def _rollouts(step: int, made: dict[str, Any], staging: Path) -> dict[str, Any]:
-    """The step's responses as the import writes them; the step's entry of the manifest."""
+def _piece(step: int) -> str:
+    return f"{UPLOAD}-{step}.parquet"
+
+
+def _rollouts(made: dict[str, Any]) -> pa.Table:
+    """A step's responses as the import writes them, but for their step."""
     lengths = made["lengths"]
     n, offsets = len(lengths), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
 
@@ -192,10 +200,9 @@ def _rollouts(step: int, made: dict[str, Any], staging: Path) -> dict[str, Any]:
 
     given: dict[str, pa.Array] = {
         "upload": pa.array([UPLOAD] * n),
-        "step": pa.array([step] * n, pa.uint32()),
         "group_id": pa.array([f"g{at // GROUP:04}" for at in range(n)]),
         "sample_id": pa.array([_name(at) for at in range(n)]),
-        "row_hash": pa.array([f"{step:016x}{at:016x}" for at in range(n)]),
+        "row_hash": pa.array([f"{at:032x}" for at in range(n)]),
         "prompt_token_ids": pa.array([[1, 2, 3]] * n, pa.list_(pa.uint32())),
         "response_token_ids": lists(made["token_id"], pa.uint32()),
         "response_mask": lists(np.ones(int(lengths.sum()), bool), pa.bool_()),
@@ -209,14 +216,20 @@ def _rollouts(step: int, made: dict[str, Any], staging: Path) -> dict[str, Any]:
         "counted_tokens": pa.array(lengths, pa.uint32()),
     }
     columns = [given.get(field.name, pa.nulls(n, field.type)) for field in ROLLOUT_SCHEMA]
-    name = f"{UPLOAD}-{step}.parquet"
-    pq.write_table(pa.table(columns, schema=ROLLOUT_SCHEMA), staging / name)
-    tokens = int(lengths.sum())
+    return pa.table(columns, names=ROLLOUT_SCHEMA.names)
+
+
+def _write(step: int, responses: pa.Table, staging: Path) -> dict[str, Any]:
+    """Write a step's responses; its entry of the manifest."""
+    place = ROLLOUT_SCHEMA.get_field_index("step")
+    table = responses.set_column(place, "step", pa.array([step] * responses.num_rows, pa.uint32()))
+    pq.write_table(table.cast(ROLLOUT_SCHEMA), staging / _piece(step))
+    tokens = pc.sum(responses["response_tokens"]).as_py()
     return {
         "step": step,
         "content": f"{step:032x}",
-        "rollouts": n,
+        "rollouts": responses.num_rows,
         "tokens": tokens,
         "counted_tokens": tokens,
-        "pieces": [{"file": name}],
+        "pieces": [{"file": _piece(step)}],
     }

@@ -16,7 +16,7 @@ import torch
 from benchmarks.__main__ import PARTS, main
 from benchmarks.naive import LAYOUTS, naive_batch, naive_statistics
 from benchmarks.scoring import scored_pass
-from benchmarks.sizes import Sizes, Source
+from benchmarks.sizes import Dashboards, Sizes, Source
 from benchmarks.table import Line, as_text
 from benchmarks.timing import Phases, Progress, rotated, spread
 from benchmarks.workload import load
@@ -49,6 +49,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) ->
         logger_steps=6,
         logger_step=0.01,
         logger_outage=0,
+        dashboards=(Dashboards(steps=6, tokens=2000, distinct=2),),
     )
 
 

@@ -8,7 +8,7 @@ from service.errors import FieldError
 from service.ingest.build import Builder
 from service.ingest.examine import Examined, examine, parse_line
 from service.ingest.flat import NotFlat
-from service.ingest.lines import Lines
+from service.ingest.lines import Lines, Text
 from service.ingest.meta import Unkeepable, meta_text
 from service.ingest.reading import Reading
 from service.ingest.record import ABSENT, DECODE_ERRORS, Decoder, Undecodable
@@ -31,7 +31,7 @@ class JsonLines:
 
     def examine(self, place: int, step: int | None) -> Examined:
         line = self.lines[place]
-        raw = parse_line(line, self._texts[place])
+        raw = parse_line(line, bytes(self._texts[place]))
         if isinstance(raw, FieldError):
             examined = Examined(line)
             examined.errors.append(raw)
@@ -46,7 +46,7 @@ class RecordReader:
         self._decoder = Decoder()
         self._builder = Builder()
 
-    def read(self, lines: list[int], texts: list[bytes]) -> Reading:
+    def read(self, lines: list[int], texts: list[Text]) -> Reading:
         """A chunk as columns; lines that do not decode, or whose meta cannot be kept, are left unread."""
         reading = Reading(None)
         decoder, builder = self._decoder, self._builder
@@ -77,7 +77,7 @@ class RecordReader:
             return self._give_up(texts)
         return reading
 
-    def _give_up(self, texts: list[bytes]) -> Reading:
+    def _give_up(self, texts: list[Text]) -> Reading:
         """Every record in doubt, and buffers that hold no half of one."""
         self._builder = Builder()
         return Reading(None, list(range(len(texts))))

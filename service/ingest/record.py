@@ -67,10 +67,10 @@ class Decoder:
 
     def __init__(self) -> None:
         self._attributes: dict[str, str] = {}  # attribute of the extended struct -> name in the file
-        self.quick: Callable[[bytes], Record] = msgspec.json.Decoder(Record).decode  # raises DECODE_ERRORS
+        self.quick: Callable[[bytes | memoryview], Record] = msgspec.json.Decoder(Record).decode  # raises DECODE_ERRORS
         self.has_extras = False  # whether any record had a field of its own so far
 
-    def decode(self, line: bytes) -> Record:
+    def decode(self, line: bytes | memoryview) -> Record:
         """The record of one line, its unknown fields included. Raises `Undecodable`."""
         try:
             return self.quick(line)

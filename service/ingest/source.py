@@ -13,7 +13,7 @@ from service.errors import BadRecord, FieldError
 from service.ingest.adapters import Adapter, LeftOut, choose
 from service.ingest.containers import Container, Inflow, container_of
 from service.ingest.examine import NOT_ENDED, parse_line
-from service.ingest.lines import Lines, line_chunks
+from service.ingest.lines import Lines, Text, line_chunks
 from service.ingest.ndjson import JsonLines, RecordReader
 from service.ingest.parquet import ParquetSource
 from service.ingest.problems import Problems
@@ -115,7 +115,7 @@ def _first_names(lines: Lines) -> frozenset[str]:
     try:
         return frozenset(names_of(lines.texts[0]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        first = parse_line(lines.numbers[0], lines.texts[0])
+        first = parse_line(lines.numbers[0], bytes(lines.texts[0]))
         if not isinstance(first, FieldError):  # NaN and infinities, which Python's writers put into JSON
             return frozenset(first)
         if first.message == NOT_ENDED:
@@ -130,20 +130,20 @@ def _converted(lines: Lines, adapter: Adapter, left_out: dict[str, list[int]]) -
     return _native(raws, adapter, left_out, texts)
 
 
-def _parsed(line: int, text: bytes) -> dict[str, Any] | FieldError:
+def _parsed(line: int, text: Text) -> dict[str, Any] | FieldError:
     """The object on a line; quickly, where it is JSON to the letter."""
     try:
         raw = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return parse_line(line, text)
-    return raw if isinstance(raw, dict) else parse_line(line, text)
+        return parse_line(line, bytes(text))
+    return raw if isinstance(raw, dict) else parse_line(line, bytes(text))
 
 
 def _native(
     raws: Iterable[tuple[int, dict[str, Any] | FieldError]],
     adapter: Adapter,
     left_out: dict[str, list[int]],
-    texts: Mapping[int, bytes],
+    texts: Mapping[int, Text],
 ) -> Lines:
     """What an adapter makes of some records. Raises `BadRecord` with the errors of all of them."""
     native, problems, broken = Lines(), Problems(), []

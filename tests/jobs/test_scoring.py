@@ -324,11 +324,11 @@ def test_a_segment_holds_the_noise_floor_of_a_few_responses(server: Server, chec
         row["new_logprobs"] = row["rollout_logprobs"]
     create(server, "r", rows)
     register(server, "r", checkpoints.steps[:2])
-    before = set(server.data_dir.glob("tokens/*/*.parquet"))
+    before = set(server.data_dir.glob("tokens/*/part.parquet"))
     assert server.analyze("r", dtype="bfloat16")["state"] == "done"
     assert server.analyze("r", source="logged")["state"] == "done"
     (scored, logged) = sorted(
-        (pq.read_table(path, partitioning=None) for path in set(server.data_dir.glob("tokens/*/*.parquet")) - before),
+        (pq.read_table(path, partitioning=None) for path in set(server.data_dir.glob("tokens/*/part.parquet")) - before),
         key=lambda table: table["tv_exact__old_new"].null_count,
     )
     names = ["noise_logp", "noise_tv", "noise_kl"]
