@@ -12,7 +12,7 @@ __all__ = ["Lines", "Text", "line_chunks"]
 
 Text = bytes | memoryview
 """A line. A view of the block that it was read in costs no copy."""
-_CHUNK = 4 << 20  # text of one chunk; what is checked at once
+_CHUNK = 8 << 20  # text of one chunk; what is checked at once
 _BOM = b"\xef\xbb\xbf"
 _BRACE = ord("{")  # what no blank line begins with
 

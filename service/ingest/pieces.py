@@ -21,7 +21,7 @@ from service.layout import fsync_path
 
 __all__ = ["Piece", "PieceWriter"]
 
-_BUFFER = 32 << 20  # bytes of rows that wait; as many are being written meanwhile
+_BUFFER = 16 << 20  # bytes of rows that wait; as many are being written meanwhile
 _WRITE_BATCH = 1 << 20  # values that are encoded at once: a tenth faster than the 1024 that are usual
 _ROW_GROUP = 256  # rows: one response is read without the others of its step
 

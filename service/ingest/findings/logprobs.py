@@ -35,12 +35,14 @@ class ZeroLogprobs:
             column = columns.lists.get(name)
             if column is None:
                 continue
-            known = np.ones(len(column.values), bool) if column.known is None else column.known
-            zeros = (column.values == 0) & known
+            zeros = column.values == 0
+            if column.known is not None:
+                zeros &= column.known
             count = int(np.count_nonzero(zeros))
-            self._known[name] += int(np.count_nonzero(known))
+            self._known[name] += zeros.size if column.known is None else int(np.count_nonzero(column.known))
             self._zeros[name] += count
             if count:
+                known = np.ones(zeros.size, bool) if column.known is None else column.known
                 by_row = row_sums(zeros, column.offsets)
                 whole = (by_row > 0) & (by_row == row_sums(known, column.offsets))
                 self._whole[name].in_rows(columns, whole, name)
@@ -107,10 +109,13 @@ class CopiedLogprobs:
             one, other = found[pair[0]], found[pair[1]]
             if one is None or other is None:
                 continue
-            compared = one[1] & other[1] & (one[0] < _CERTAIN)
-            distance = np.abs(one[0] - other[0])
-            same = compared & (distance <= _SAME * np.maximum(1, -one[0]))
+            compared = one[0] < _CERTAIN
+            compared &= one[1]
+            compared &= other[1]
             self._compared[pair] += int(np.count_nonzero(compared))
+            distance = np.abs(one[0] - other[0])
+            same = distance <= _SAME * np.maximum(1, -one[0])
+            same &= compared
             self._seen[pair].at_tokens(columns, same, pair[1])
 
     def findings(self) -> list[Finding]:
