@@ -328,7 +328,10 @@ def test_a_segment_holds_the_noise_floor_of_a_few_responses(server: Server, chec
     assert server.analyze("r", dtype="bfloat16")["state"] == "done"
     assert server.analyze("r", source="logged")["state"] == "done"
     (scored, logged) = sorted(
-        (pq.read_table(path, partitioning=None) for path in set(server.data_dir.glob("tokens/*/part.parquet")) - before),
+        (
+            pq.read_table(path, partitioning=None)
+            for path in set(server.data_dir.glob("tokens/*/part.parquet")) - before
+        ),
         key=lambda table: table["tv_exact__old_new"].null_count,
     )
     names = ["noise_logp", "noise_tv", "noise_kl"]

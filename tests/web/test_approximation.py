@@ -18,7 +18,7 @@ def at(rows: list[dict[str, Any]], **key: Any) -> dict[str, Any]:
 
 
 def test_masks_and_kappa_at_delta(exact_site: ExactSite) -> None:
-    rows = [row for row in exact_site.rows("approximation_agreement", step=0) if row["chosen"]]
+    rows = exact_site.rows("approximation_masks", step=0)
     # A > 0: exact drops 3 T2 and U1; binary sees .0625 of T2's .3125. p_o = 9/12, p_e = (1·4 + 11·8)/144
     binary = at(rows, sign=1, estimate="binary")
     assert [binary[cell] for cell in CELLS] == [8, 3, 0, 1]
@@ -36,20 +36,26 @@ def test_masks_and_kappa_at_delta(exact_site: ExactSite) -> None:
 
 
 def test_a_threshold_is_strict_and_moves_with_the_view(exact_site: ExactSite) -> None:
-    rows = exact_site.rows("approximation_agreement", step=0, delta_high=0.3125, delta_low=0.187)
+    rows = exact_site.rows("approximation_masks", step=0, delta_high=0.3125, delta_low=0.187)
     # δ = .3125 is T2's own exact TV: kept, and near. T3's .1875 lies above .187 by more than the noise floor's least
-    chosen = at(rows, sign=1, estimate="topk", chosen=True)
+    chosen = at(rows, sign=1, estimate="topk")
     assert ([chosen[cell] for cell in CELLS], chosen["n_near"]) == ([12, 0, 0, 0], 3)
     assert chosen["kappa"] is None  # neither mask drops anything
-    low = at(rows, sign=-1, estimate="binary", chosen=True)
+    low = at(rows, sign=-1, estimate="binary")
     assert ([low[cell] for cell in CELLS], low["n_near"]) == ([14, 4, 0, 2], 0)
-    close = exact_site.rows("approximation_agreement", step=0, delta_low=0.18745)
-    assert at(close, sign=-1, estimate="topk", chosen=True)["n_near"] == 4
-    assert len(rows) == 4 * 63  # two signs, two estimates, the grid and both thresholds
+    close = exact_site.rows("approximation_masks", step=0, delta_low=0.18745)
+    assert at(close, sign=-1, estimate="topk")["n_near"] == 4
+    curve = exact_site.rows("approximation_agreement", step=0)
+    assert len(curve) == 4 * 61  # two signs, two estimates, a grid of thresholds from 1e-4 to 1
+    for row in curve:  # the curve at a threshold is the table at that threshold
+        if row["delta"] in (1e-4, 0.1, 1.0):
+            same = exact_site.rows("approximation_masks", step=0, delta_high=row["delta"], delta_low=row["delta"])
+            one = at(same, sign=row["sign"], estimate=row["estimate"])
+            assert {name: one[name] for name in row} == row
 
 
 def test_masks_of_kl_take_the_kl_thresholds(exact_site: ExactSite) -> None:
-    rows = [row for row in exact_site.rows("approximation_agreement", step=0, divergence="binary_kl") if row["chosen"]]
+    rows = exact_site.rows("approximation_masks", step=0, divergence="binary_kl")
     assert {row["delta"] for row in rows} == {0.05}
     # T3: binary KL .5 ln(.5/.375) + .5 ln(.5/.625) = .0323 keeps; exact adds .125 ln(.125/.3125) + .125 ln(.125/.0625)
     # - .25 ln(.25/.375) = .0736, and drops
@@ -92,27 +98,28 @@ def test_certified_intervals_hold_the_exact_value(exact_site: ExactSite) -> None
     # top-K: the smaller rest, .25 (4 T1, U1, 6 T3), .0625 (3 T2), .21875 (T4, T5), .015625 (T6)
     assert sampled["mean_width"] == pytest.approx(15.5625 / 34)
     assert topk["mean_width"] == pytest.approx(6.5 / 34)
+    decided = exact_site.rows("certified_masks", step=0)
     counts = ("n", "n_toward", "n_drops", "n_keeps", "n_undecided")
     # A > 0: T3 moves toward 1; T2 lies in [.0625, .875] or [.3125, .375]; U1 from .25; T4 up to .5 or .25
-    assert [at(rows, source="sampled", sign=1)[name] for name in counts] == [12, 2, 1, 0, 9]
-    assert [at(rows, source="topk", sign=1)[name] for name in counts] == [12, 2, 4, 0, 6]
+    assert [at(decided, source="sampled", sign=1)[name] for name in counts] == [12, 2, 1, 0, 9]
+    assert [at(decided, source="topk", sign=1)[name] for name in counts] == [12, 2, 4, 0, 6]
     # A < 0: T4 toward 1; T1 from .25; T6 up to .0625; T3 and T5 stay open under both
     for source in ("sampled", "topk"):
-        assert [at(rows, source=source, sign=-1)[name] for name in counts] == [20, 4, 2, 4, 10]
+        assert [at(decided, source=source, sign=-1)[name] for name in counts] == [20, 4, 2, 4, 10]
 
 
 def test_intervals_take_thresholds_of_tv_whatever_the_measure(exact_site: ExactSite) -> None:
-    rows = exact_site.rows("certified", step=0)
-    assert exact_site.rows("certified", step=0, divergence="binary_kl") == rows
-    assert exact_site.rows("certified", step=0, divergence="binary_kl", delta_high=0.4) == rows
-    moved = at(exact_site.rows("certified", step=0, delta_high=0.4), source="topk", sign=1)
+    rows = exact_site.rows("certified_masks", step=0)
+    assert exact_site.rows("certified_masks", step=0, divergence="binary_kl") == rows
+    assert exact_site.rows("certified_masks", step=0, divergence="binary_kl", delta_high=0.4) == rows
+    moved = at(exact_site.rows("certified_masks", step=0, delta_high=0.4), source="topk", sign=1)
     assert [moved[f"n_{name}"] for name in ("toward", "drops", "keeps", "undecided")] == [2, 0, 9, 1]  # U1 up to .5
 
 
 def test_intervals_of_a_pair_without_an_exact_value(exact_site: ExactSite, site: Site) -> None:
     (whole, *_) = exact_site.rows("certified_of_view", step=0)  # μ = π_old here, but only its log-probs are known
     assert (whole["source"], whole["n"], whole["n_exact"], whole["coverage"]) == ("sampled", 34, 0, None)
-    rows = site.server.api.get(f"/analyses/{site.analysis}/tables/certified_of_view?step=0").json()
+    rows = site.server.api.get(f"/analyses/{site.analysis}/tables/certified_masks_of_view?step=0").json()
     positive = at(rows, sign=1)
     # toward: .1 → .05. drops: .7 → .86 (.16) and .2 → .5. open: .5 → .55 and .01 → .018, whose upper bounds are large
     assert [positive[f"n_{name}"] for name in ("toward", "drops", "keeps", "undecided")] == [1, 3, 0, 7]

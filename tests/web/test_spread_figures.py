@@ -49,7 +49,7 @@ RATIOS = pa.Table.from_pylist(
 )
 AGREEMENT = pa.Table.from_pylist(
     [
-        {"sign": 1, "estimate": estimate, "delta": delta, "chosen": delta == 0.15, "n": 9, "kappa": kappa}
+        {"sign": 1, "estimate": estimate, "delta": delta, "n": 9, "kappa": kappa}
         | {"n_only_exact_drops": 2, "n_only_estimate_drops": 0}
         for estimate in ("binary", "topk")
         for delta, kappa in ((0.1, 0.5), (0.15, 0.25), (0.5, None))
@@ -67,7 +67,7 @@ Draw = Callable[[pa.Table, Theme], go.Figure]
 FACTORIES: dict[str, tuple[Draw, pa.Table]] = {
     "scatter": (lambda table, theme: approximation.against_exact(table, SCATTER, theme), DENSITY),
     "ratios": (lambda table, theme: approximation.ratios(table, "tv", 20, theme), RATIOS),
-    "kappa": (lambda table, theme: approximation.kappa(table, 1, "tv", 20, theme), AGREEMENT),
+    "kappa": (lambda table, theme: approximation.kappa(table, 1, 0.15, "tv", 20, theme), AGREEMENT),
     "mass": (lambda table, theme: approximation.topk_mass(table, 20, theme), MASS),
     "plane": (lambda table, theme: mismatch.plane(table, PLANE, theme), DENSITY),
     "by_probability": (lambda table, theme: mismatch.by_probability(table, "log", theme), PARTS),
@@ -95,11 +95,11 @@ def test_a_scatter_says_what_lies_beyond_and_where_delta_is() -> None:
 
 
 def test_kappa_marks_the_view_s_delta_and_ends_where_nothing_is_dropped() -> None:
-    figure = approximation.kappa(AGREEMENT, 1, "tv", 20, LIGHT)
+    figure = approximation.kappa(AGREEMENT, 1, 0.15, "tv", 20, LIGHT)
     assert "δ = 0.15" in texts(figure)
     assert list(figure.data[0].y) == [0.5, 0.25, None]
     assert "2 missed" in figure.data[0].hovertext[0]
-    assert "A < 0" in texts(approximation.kappa(AGREEMENT, -1, "tv", 20, LIGHT))
+    assert "A < 0" in texts(approximation.kappa(AGREEMENT, -1, 0.15, "tv", 20, LIGHT))
 
 
 def test_a_plane_names_its_policies_and_what_has_no_list() -> None:

@@ -117,10 +117,10 @@ def ratios(table: pa.Table, measure: str, top_k: int, theme: Theme) -> go.Figure
     return figure.update_layout(showlegend=True, legend=LEGEND)
 
 
-def kappa(table: pa.Table, sign: int, measure: str, top_k: int, theme: Theme) -> go.Figure:
-    """Cohen's κ of an estimate's mask with the exact one over δ, for one sign of A; the view's δ is marked.
+def kappa(table: pa.Table, sign: int, chosen: float, measure: str, top_k: int, theme: Theme) -> go.Figure:
+    """Cohen's κ of an estimate's mask with the exact one over δ, for one sign of A; the view's δ, `chosen`, is marked.
 
-    table: sign, estimate, delta, chosen, n, n_only_exact_drops, n_only_estimate_drops, kappa.
+    table: sign, estimate, delta, n, n_only_exact_drops, n_only_estimate_drops, kappa.
     """
     rows = [row for row in table.to_pylist() if row["sign"] == sign]
     if not any(row["kappa"] is not None for row in rows):
@@ -152,11 +152,11 @@ def kappa(table: pa.Table, sign: int, measure: str, top_k: int, theme: Theme) ->
         )
     figure.update_xaxes(**divergence_axis(-4, 0, f"δ on {KINDS[measure]}"))
     figure.update_yaxes(title="Cohen’s κ with the exact mask", range=[-0.03, 1.03])
-    for delta in {row["delta"] for row in rows if row["chosen"] and row["delta"] > 0}:
-        at = math.log10(delta)
+    if chosen > 0:
+        at = math.log10(chosen)
         figure.add_vline(x=at, line={"color": theme.dppo, "width": 1, "dash": "5px,3px"})
         figure.add_annotation(
-            text=f"δ = {plain(delta)}",
+            text=f"δ = {plain(chosen)}",
             x=at,
             y=1,
             yref="paper",

@@ -47,7 +47,7 @@ def _model(services: Services, analysis: str, view: ApproximationView) -> Row:
     own = (found.at["anchor"], found.at["evaluated_at"])
     other_pair = own not in (("old", "end"), ("old", "start"))
     known = masses[0]["n"] > 0
-    intervals = _rows(found, "certified") if known else []
+    intervals = _intervals(found, "certified", "certified_masks") if known else []
     return {
         **found.model,
         **downloads(found, figures=FIGURES, tables=TABLES),
@@ -64,7 +64,9 @@ def _model(services: Services, analysis: str, view: ApproximationView) -> Row:
         "intervals": [_interval(row) for row in intervals],
         "other_pair": other_pair,
         "pair_of_view": " → ".join(words.symbols(*own)),
-        "pair_intervals": [_interval(row) for row in _rows(found, "certified_of_view")] if other_pair else [],
+        "pair_intervals": [_interval(row) for row in _intervals(found, "certified_of_view", "certified_masks_of_view")]
+        if other_pair
+        else [],
         **_mass(masses[0], intervals),
         "k": str(top_k),
         "mode": found.row["topk_mode"],
@@ -77,6 +79,12 @@ def _model(services: Services, analysis: str, view: ApproximationView) -> Row:
 def _rows(found: Frame, name: str) -> list[Row]:
     rows: list[Row] = TABLES[name].rows(found.lens, found.at).to_pylist()
     return rows
+
+
+def _intervals(found: Frame, widths: str, masks: str) -> list[Row]:
+    """Each row of one table with what the other says of the same tokens."""
+    decided = {(row["source"], row["sign"]): row for row in _rows(found, masks)}
+    return [{**decided[row["source"], row["sign"]], **row} for row in _rows(found, widths)]
 
 
 def _other_ks(services: Services, found: Frame) -> bool:
@@ -106,7 +114,7 @@ def _why(found: Frame) -> str:
 
 def _masks(found: Frame) -> Row:
     """The sentence above the page, and the table of masks at the view's δ."""
-    chosen = [row for row in _rows(found, "approximation_agreement") if row["chosen"]]
+    chosen = _rows(found, "approximation_masks")
     drops = {
         estimate: [
             sum(row[name] for row in chosen if row["estimate"] == estimate)

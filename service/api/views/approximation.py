@@ -57,8 +57,10 @@ def _ratios(lens: Lens, at: Parameters, theme: Theme) -> go.Figure:
 
 def _kappa(sign: int) -> Figure:
     def draw(lens: Lens, at: Parameters, theme: Theme) -> go.Figure:
-        table = lens.table("approximation_agreement", at)
-        return approximation.kappa(table, sign, at["measure"], at["top_k"], theme)
+        delta = at["delta_high"] if sign > 0 else at["delta_low"]
+        return approximation.kappa(
+            lens.table("approximation_agreement", at), sign, delta, at["measure"], at["top_k"], theme
+        )
 
     return Figure(draw, "approximation_agreement", view=ApproximationView)
 
@@ -82,8 +84,13 @@ TABLES = {
     "approximation_agreement": _table(
         "The mask of an estimate against the exact one, over δ and by sign of A", "approximation_agreement"
     ),
+    "approximation_masks": _table(
+        "The mask of an estimate against the exact one at the view’s δ", "approximation_masks"
+    ),
     "certified": _table("Certified intervals of TV against the exact TV, OLD → NEW", "certified", EXACT_PAIR),
+    "certified_masks": _table("How many masks at δ those intervals decide", "certified_masks", EXACT_PAIR),
     "certified_of_view": _table("Certified intervals of TV of the view’s own pair", "certified"),
+    "certified_masks_of_view": _table("How many masks at δ those intervals decide", "certified_masks"),
     "topk_mass": _table("Mass inside the top-K set, and the bound from what lies outside, by step", "topk_mass"),
     "top_k_compared": _table("What analyses of the same tokens with another K found", "top_k_compared"),
 }

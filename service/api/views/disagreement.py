@@ -21,7 +21,7 @@ __all__ = ["FIGURES", "TABLES"]
 
 X_BINS, Y_BINS = 92, 64
 X_LIMIT = 9.2102404  # logit(.9999)
-MAX_POINTS = 2000
+MAX_POINTS = 1600
 BOUNDS = ("p_low", "p_high", "brush_low", "brush_high")
 
 

@@ -186,6 +186,7 @@ CASE WHEN tv_topk IS NOT NULL AND mass_anchor IS NOT NULL AND mass_new IS NOT NU
 CREATE MACRO _estimates(analysis_, measure_) AS TABLE
 SELECT step, advantage, sign(advantage)::TINYINT AS sign, logp_old::DOUBLE AS logp_old,
     log_ratio__old_new::DOUBLE AS log_ratio,
+    log_ratio__old_new <> 0 AND (log_ratio__old_new > 0) = (advantage > 0) AND advantage <> 0 AS away,
     (CASE measure_ WHEN 'tv' THEN tv_binary__old_new ELSE kl_binary__old_new END)::DOUBLE AS d_binary,
     (CASE measure_ WHEN 'tv' THEN tv_topk__old_new ELSE kl_topk__old_new END)::DOUBLE AS d_topk,
     (CASE measure_ WHEN 'tv' THEN tv_exact__old_new ELSE kl_exact__old_new END)::DOUBLE AS d_exact,
@@ -241,14 +242,41 @@ CREATE MACRO _masks_of(d, d_exact, away, deltas) AS
     'exacts': histogram(d_exact, deltas) FILTER (away AND d IS NOT NULL),
     'smaller': histogram(least(d, d_exact), deltas) FILTER (away AND d IS NOT NULL)};
 
--- What a certified interval [low, high] says of the exact TV and of a mask at delta; it is known where low is.
+-- The same at one delta.
+CREATE MACRO _masks_at(d, d_exact, away, delta) AS
+{'n': count(d), 'n_estimate': count(*) FILTER (away AND d > delta),
+    'n_exact': count(d) FILTER (away AND d_exact > delta), 'n_both': count(*) FILTER (away AND d > delta AND d_exact > delta)};
+
+-- The four cells of an estimate's mask and the exact one among n tokens, and how far they agree.
+CREATE MACRO _alike(n, n_estimate, n_exact, n_both) AS
+{'n_both_keep': n - n_estimate - n_exact + n_both, 'n_only_estimate_drops': n_estimate - n_both,
+    'n_only_exact_drops': n_exact - n_both, 'n_both_drop': n_both,
+    'agreement': (n - n_estimate - n_exact + 2 * n_both) / nullif(n, 0),
+    'kappa': _kappa(n - n_estimate - n_exact + n_both, n_estimate - n_both, n_exact - n_both, n_both)};
+
 -- outside: by how much the exact TV lies outside, below 0 inside; but for the rounding of float32 (1e-6) it never does.
 CREATE MACRO _outside(d_exact, low, high) AS
 CASE WHEN d_exact IS NOT NULL AND low IS NOT NULL THEN greatest(low - d_exact, d_exact - high) END;
-CREATE MACRO _certified(low, high, outside, away, delta) AS
+-- Certified intervals of the TV of one pair, by the sampled token and by top-K (OLD -> NEW only); away: the token moves
+-- away from r = 1, so that its mask depends on TV.
+CREATE MACRO _intervals(analysis_, anchor_, evaluated_at_) AS TABLE
+SELECT *, _outside(tv_exact, low_sampled, high_sampled) AS outside_sampled,
+    _outside(tv_exact, low_topk, high_topk) AS outside_topk
+FROM (
+    SELECT step, sign(advantage)::TINYINT AS sign, tv_exact, sign(advantage) * log_ratio > 0 AS away,
+        CASE WHEN logp_anchor IS NOT NULL THEN tv_binary END AS low_sampled,
+        _ceiling_sampled(logp_anchor, logp_anchor + log_ratio) AS high_sampled,
+        CASE WHEN high_topk IS NOT NULL THEN tv_topk END AS low_topk, high_topk
+    FROM (
+        SELECT * REPLACE (pair_tv_exact AS tv_exact), CASE WHEN anchor_ = 'old' AND evaluated_at_ = 'end'
+            THEN _ceiling_topk(tv_topk, topk_mass_old, topk_mass_new) END AS high_topk
+        FROM _paired(analysis_, anchor_, evaluated_at_) WHERE counted AND log_ratio IS NOT NULL));
+
+CREATE MACRO _certified(low, high, outside) AS
 {'n': count(low), 'n_exact': count(outside), 'n_covered': count(*) FILTER (outside <= 1e-6),
-    'excess': max(outside), 'sum_width': sum(high - low), 'n_away': count(low) FILTER (away),
-    'n_drops': count(*) FILTER (away AND low > delta),
+    'excess': max(outside), 'sum_width': sum(high - low)};
+CREATE MACRO _certain(low, high, away, delta) AS
+{'n': count(low), 'n_away': count(low) FILTER (away), 'n_drops': count(*) FILTER (away AND low > delta),
     'n_undecided': count(*) FILTER (away AND low <= delta AND high > delta)};
 
 -- What truncating ratios r of weights r a at cap takes away.

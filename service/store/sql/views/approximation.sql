@@ -29,74 +29,69 @@ SELECT estimate, _bin_low(bin) AS p_low, _bin_high(bin) AS p_high, n, n_zero, q[
 FROM seen ORDER BY estimate, p_low NULLS FIRST;
 
 -- name: approximation_agreement
--- The mask of an estimate against the exact one, over thresholds and by sign of A (A <> 0). `chosen` marks the view's
--- own threshold; n_near, known there alone, counts tokens whose exact divergence lies within the noise floor of it.
--- A mask drops what moves away from r = 1 and has D > delta, so histograms of D, closed above, hold them all.
-WITH grid AS (
-    SELECT list_sort(list_distinct([pow(10, -4 + i / 15.0) for i in range(61)] || [$delta_low::DOUBLE, $delta_high]))
-        AS deltas),
-floor AS (
-    SELECT greatest(1e-4, CASE $measure WHEN 'tv' THEN max(q99_tv) ELSE max(q99_kl) END) AS floor
-    FROM noise_floor WHERE analysis = $analysis),
-moved AS (
-    SELECT sign, CASE sign WHEN 1 THEN $delta_high ELSE $delta_low END AS chosen_delta, d_binary, d_topk, d_exact,
-        log_ratio <> 0 AND (log_ratio > 0) = (sign > 0) AS away
-    FROM _estimates($analysis, $measure) WHERE sign <> 0 AND ($step IS NULL OR step = $step)),
+-- The mask of an estimate against the exact one over thresholds from 1e-4 to 1, by sign of A (A <> 0). A mask drops what
+-- moves away from r = 1 and has D > delta, so histograms of D, closed above, hold them all.
+WITH grid AS (SELECT [pow(10, -4 + i / 15.0) for i in range(61)] AS deltas),
 counted AS (
-    SELECT sign, chosen_delta, any_value(deltas) AS deltas,
-        count(*) FILTER (away AND abs(d_exact - chosen_delta) < floor) AS n_near,
+    SELECT sign, any_value(deltas) AS deltas,
         unnest([{'estimate': 'binary', 's': _masks_of(d_binary, d_exact, away, deltas)},
             {'estimate': 'topk', 's': _masks_of(d_topk, d_exact, away, deltas)}], recursive := true)
-    FROM moved, grid, floor GROUP BY sign, chosen_delta),
+    FROM _estimates($analysis, $measure), grid WHERE sign <> 0 AND ($step IS NULL OR step = $step) GROUP BY sign),
 dropped AS (
-    SELECT sign, estimate, n, delta, delta = chosen_delta AS chosen,
-        CASE WHEN delta = chosen_delta THEN n_near END AS n_near,
+    SELECT sign, estimate, n, delta,
         coalesce(list_sum([e.value for e in map_entries(estimates) if e.key > delta]), 0)::BIGINT AS n_estimate,
         coalesce(list_sum([e.value for e in map_entries(exacts) if e.key > delta]), 0)::BIGINT AS n_exact,
         coalesce(list_sum([e.value for e in map_entries(smaller) if e.key > delta]), 0)::BIGINT AS n_both
-    FROM (SELECT *, unnest(deltas) AS delta FROM counted)),
-cells AS (
-    SELECT *, n - n_estimate - n_exact + n_both AS n_both_keep, n_estimate - n_both AS n_only_estimate_drops,
-        n_exact - n_both AS n_only_exact_drops
-    FROM dropped)
-SELECT sign, estimate, delta, chosen, n, n_both_keep, n_only_estimate_drops, n_only_exact_drops, n_both AS n_both_drop,
-    (n_both_keep + n_both) / nullif(n, 0) AS agreement,
-    _kappa(n_both_keep, n_only_estimate_drops, n_only_exact_drops, n_both) AS kappa, n_near
-FROM cells ORDER BY sign DESC, estimate, delta;
+    FROM (SELECT *, unnest(deltas) AS delta FROM counted))
+SELECT sign, estimate, delta, n, unnest(_alike(n, n_estimate, n_exact, n_both))
+FROM dropped ORDER BY sign DESC, estimate, delta;
+
+-- name: approximation_masks
+-- The same at the view's own thresholds. n_near: tokens whose exact divergence lies within the noise floor of delta.
+WITH floor AS (
+    SELECT greatest(1e-4, CASE $measure WHEN 'tv' THEN max(q99_tv) ELSE max(q99_kl) END) AS floor
+    FROM noise_floor WHERE analysis = $analysis),
+counted AS (
+    SELECT sign, delta, count(*) FILTER (away AND abs(d_exact - delta) < floor) AS n_near, unnest([
+        {'estimate': 'binary', 's': _masks_at(d_binary, d_exact, away, delta)},
+        {'estimate': 'topk', 's': _masks_at(d_topk, d_exact, away, delta)}], recursive := true)
+    FROM (SELECT *, CASE sign WHEN 1 THEN $delta_high ELSE $delta_low END::DOUBLE AS delta
+        FROM _estimates($analysis, $measure)), floor
+    WHERE sign <> 0 AND ($step IS NULL OR step = $step) GROUP BY sign, delta)
+SELECT sign, estimate, delta, n, unnest(_alike(n, n_estimate, n_exact, n_both)), n_near
+FROM counted ORDER BY sign DESC, estimate;
 
 -- name: certified
 -- Certified intervals of TV from what a log has, of $anchor -> $evaluated_at: from the sampled token alone and from
--- top-K, which is never wider (OLD -> NEW only). n_covered of the n_exact tokens whose exact TV is known lie inside,
--- but for the rounding of float32 (1e-6); excess is the furthest outside. By sign of A (NULL: all tokens): n_toward
--- need no divergence, n_drops have their lower bound above delta, n_keeps their upper bound at most delta, n_undecided
--- delta in between.
-WITH known AS (
-    SELECT sign(advantage)::TINYINT AS sign, CASE WHEN logp_anchor IS NOT NULL THEN tv_binary END AS low_sampled,
-        pair_tv_exact AS tv_exact, sign(advantage) * log_ratio > 0 AS away,
-        CASE WHEN $anchor = 'old' AND $evaluated_at = 'end' AND topk_mass_old IS NOT NULL AND topk_mass_new IS NOT NULL
-            THEN tv_topk END AS low_topk,
-        _ceiling_sampled(logp_anchor, logp_anchor + log_ratio) AS ceiling_sampled,
-        _ceiling_topk(tv_topk, topk_mass_old, topk_mass_new) AS ceiling_topk,
-        CASE WHEN advantage > 0 THEN $delta_tv_high WHEN advantage < 0 THEN $delta_tv_low END AS delta
-    FROM _paired($analysis, $anchor, $evaluated_at)
-    WHERE counted AND log_ratio IS NOT NULL AND ($step IS NULL OR step = $step)),
-measured AS (
-    SELECT *, _outside(tv_exact, low_sampled, ceiling_sampled) AS outside_sampled,
-        _outside(tv_exact, low_topk, ceiling_topk) AS outside_topk
-    FROM known),
-bounded AS (
-    SELECT sign, unnest([
-        {'source': 'sampled', 's': _certified(low_sampled, ceiling_sampled, outside_sampled, away, delta)},
-        {'source': 'topk', 's': _certified(low_topk, ceiling_topk, outside_topk, away, delta)}], recursive := true)
-    FROM measured GROUP BY sign),
+-- top-K, which is never wider (OLD -> NEW only), by sign of A (NULL: all tokens). n_covered of the n_exact tokens whose
+-- exact TV is known lie inside, but for the rounding of float32 (1e-6); excess is the furthest outside.
+WITH bounded AS (
+    SELECT sign, unnest([{'source': 'sampled', 's': _certified(low_sampled, high_sampled, outside_sampled)},
+        {'source': 'topk', 's': _certified(low_topk, high_topk, outside_topk)}], recursive := true)
+    FROM _intervals($analysis, $anchor, $evaluated_at) WHERE $step IS NULL OR step = $step GROUP BY sign),
 summed AS (
     SELECT source, sign, grouping(sign) = 1 AS whole, sum(COLUMNS('^n.*'))::BIGINT, greatest(0, max(excess)) AS excess,
-        sum(sum_width) AS sum_width, sum(n) FILTER (sign <> 0)::BIGINT AS n_gradient
+        sum(sum_width) AS sum_width
     FROM bounded GROUP BY GROUPING SETS ((source, sign), (source)))
 SELECT source, sign, n, n_exact, n_covered, n_covered / nullif(n_exact, 0) AS coverage,
-    CASE WHEN n_exact > 0 THEN excess END AS excess, sum_width / nullif(n, 0) AS mean_width,
-    coalesce(n_gradient, 0) - n_away AS n_toward, n_drops, n_away - n_drops - n_undecided AS n_keeps, n_undecided
+    CASE WHEN n_exact > 0 THEN excess END AS excess, sum_width / nullif(n, 0) AS mean_width
 FROM summed WHERE n > 0 AND (whole OR sign <> 0) ORDER BY source, sign DESC NULLS FIRST;
+
+-- name: certified_masks
+-- What those intervals decide of the mask at delta, in the same rows: n_toward need no divergence, n_drops have their
+-- lower bound above delta, n_keeps their upper bound at most delta, n_undecided delta in between. A <> 0 alone.
+WITH bounded AS (
+    SELECT sign, unnest([{'source': 'sampled', 's': _certain(low_sampled, high_sampled, away, delta)},
+        {'source': 'topk', 's': _certain(low_topk, high_topk, away, delta)}], recursive := true)
+    FROM (SELECT *, CASE sign WHEN 1 THEN $delta_tv_high WHEN -1 THEN $delta_tv_low END::DOUBLE AS delta
+        FROM _intervals($analysis, $anchor, $evaluated_at))
+    WHERE $step IS NULL OR step = $step GROUP BY sign),
+summed AS (
+    SELECT source, sign, grouping(sign) = 1 AS whole, sum(n)::BIGINT AS n_all,
+        coalesce(sum(n) FILTER (sign <> 0), 0)::BIGINT AS n, sum(COLUMNS('^n_.*'))::BIGINT
+    FROM bounded GROUP BY GROUPING SETS ((source, sign), (source)))
+SELECT source, sign, n, n - n_away AS n_toward, n_drops, n_away - n_drops - n_undecided AS n_keeps, n_undecided
+FROM summed WHERE n_all > 0 AND (whole OR sign <> 0) ORDER BY source, sign DESC NULLS FIRST;
 
 -- name: topk_mass
 -- The mass of A' = top-K of OLD and the sampled token, under both policies, and what lies outside as a bound:
