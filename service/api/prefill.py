@@ -54,7 +54,7 @@ class Prefill:
         state = self._services.store.lens.states.get(row["run"])
         settings = self._services.settings
         headers = {} if settings.token is None else {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
-        transport = httpx.ASGITransport(app=self._app)
+        transport = httpx.ASGITransport(app=self._app, raise_app_exceptions=False)  # such a page says so when opened
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
             for place, address in enumerate(addresses):
                 self.waiting = len(addresses) - place

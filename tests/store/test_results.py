@@ -55,3 +55,22 @@ def test_what_was_asked_for_longest_ago_is_forgotten() -> None:
     results.get("large", lambda: pa.table({"x": [0.0] * 1000}))  # does not fit: nothing is kept
     ask("b")
     assert asked == ["a", "b", "c", "b", "b"]
+
+
+def test_what_is_the_same_is_carried_over() -> None:
+    results, asked = Results(2 * TABLE.nbytes), []
+
+    def ask(of: Results, what: str) -> None:
+        of.get(what, lambda: asked.append(what) or TABLE)
+
+    ask(results, "a")
+    ask(results, "b")
+    later = results.carry(lambda what: what == "b")
+    ask(later, "b")
+    assert asked == ["a", "b"]
+    ask(later, "a")
+    ask(later, "c")  # the third: b was asked for longest ago
+    ask(later, "a")
+    assert asked == ["a", "b", "a", "c"]
+    ask(later, "b")
+    assert asked == ["a", "b", "a", "c", "b"]

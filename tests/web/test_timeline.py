@@ -147,6 +147,11 @@ def test_mask_rates_are_percent_in_the_methods_colours_on_one_scale() -> None:
     assert positive.layout.yaxis.range[1] == pytest.approx(5.75)  # the highest rate of both signs, and room
 
 
+def test_steps_whose_uploads_are_gone_keep_their_rates() -> None:
+    figure = FIGURES["masks_positive"](RATES, MARKS, LIGHT, steps=[])
+    assert set(figure.layout.xaxis.tickvals) == set(RATES["step"].to_pylist())
+
+
 def test_two_methods_of_a_family_are_called_by_their_names() -> None:
     assert method_labels(["icepop", "dppo_binary_tv_old", "ppo_rollout", "ppo_old"]) == {
         "ppo_rollout": "ppo_rollout",

@@ -58,11 +58,11 @@ def line(table: pa.Table, name: str, label: str, scale: float = 1.0, **style: An
 
 
 def panel(lines: Sequence[Line], theme: Theme, steps: Sequence[int] | None = None, **axis: Any) -> go.Figure:
-    """The lines over `steps` (theirs, if it is None), the first of them on top; `axis` are settings of the y axis.
+    """The lines over their steps and those in `steps`, the first of them on top; `axis` are settings of the y axis.
 
     Without a known value the figure says so instead.
     """
-    steps = sorted({step for each in lines for step in each.steps}) if steps is None else steps
+    steps = sorted({step for each in lines for step in each.steps}.union(steps or ()))
     if not any(each.known for each in lines):
         return empty(theme, "not known for these steps" if len(steps) else "no steps yet")
     room = 0.5 if len(steps) == 1 else 0.03 * (steps[-1] - steps[0])

@@ -55,7 +55,9 @@ def matrix(
             colorbar={"title": {"text": "κ" if measure == "kappa" else "alike"}, "thickness": 10, "outlinewidth": 0},
         )
     )
-    figure.update_xaxes(side="top", type="category", dtick=1, showline=False, ticks="", tickfont={"size": 9})
+    figure.update_xaxes(
+        side="top", type="category", tickangle=0, dtick=1, showline=False, ticks="", tickfont={"size": 8}
+    )
     figure.update_yaxes(autorange="reversed", dtick=1, showline=False, ticks="", tickfont={"size": 10.5})
     return figure
 

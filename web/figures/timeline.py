@@ -77,7 +77,7 @@ def sources(table: pa.Table, marks: pa.Table, theme: Theme) -> go.Figure:
 def masks(table: pa.Table, _marks: pa.Table, theme: Theme, sign: int, steps: Sequence[int] | None = None) -> go.Figure:
     """Share of the tokens of one sign of A that each method drops, in percent (claim C14). Takes `mask_rates`.
 
-    Both signs get the same axes, over `steps` (the table's, if it is None). PPO is solid in its colour, DPPO dashed in
+    Both signs get the same axes, over the table's steps and `steps`. PPO is solid in its colour, DPPO dashed in
     its own; other methods are grey.
     """
     rows = table.to_pylist()
