@@ -228,7 +228,7 @@ def running(data: Path) -> Iterator[tuple[int, Callable[[], BaseException | None
         time.sleep(0.01)
     (pid,) = pids
     limits = Path(f"/proc/{pid}/limits")
-    while "Max file size             0 " not in limits.read_text():
+    while "Max address space         unlimited " in limits.read_text():  # the last one that it sets
         time.sleep(0.01)
 
     def end() -> BaseException | None:
