@@ -24,6 +24,7 @@ PAD, BOS, EOS, PLUS, EQUALS, ANSWER = range(6)
 ZERO = 6
 KINDS = ("opener", "lead", "link", "closer")
 WORDS = 150
+POOL_SEED = 0
 PROMPT, RESPONSE = 7, 32
 """Tokens of every prompt, and of the longest response."""
 

@@ -8,13 +8,14 @@ Shapes: G prompts × n responses = B sequences, n' of them unfinished; L respons
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
-from dppo_core.lab.language import EOS, PAD, PROMPT, RESPONSE
+from dppo_core.lab.language import EOS, PAD, PROMPT, RESPONSE, Problem, reward
 from dppo_core.lab.policy import NORM_EPSILON, Shape, Weights
 
 __all__ = ["Rollouts", "Sampler", "rounded"]
@@ -46,6 +47,12 @@ class Rollouts:
     top_ids: Tensor | None
     top_logp: Tensor | None
     logp_all: Tensor | None
+
+    def rewards(self, problems: Sequence[Problem]) -> Tensor:
+        """The reward [B] of each response, given the problem of each."""
+        lengths = self.counted.sum(1).tolist()
+        rows = zip(problems, self.tokens.tolist(), lengths, strict=True)
+        return torch.tensor([reward(problem, row[:length]) for problem, row, length in rows])
 
 
 class Sampler:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dppo_core.lab.language import PROMPT, Problem, pool, reward
+from dppo_core.lab.language import POOL_SEED, PROMPT, Problem, pool
 from dppo_core.lab.methods import METHODS, Minibatch
 from dppo_core.lab.policy import Shape, Weights, score
 from dppo_core.lab.sampler import Rollouts, Sampler
@@ -24,7 +24,6 @@ from dppo_core.losses import Aggregation
 __all__ = ["Step", "Trainer"]
 
 MEASURED = 4  # of 4 responses one has its mismatch taken apart, in each minibatch, where the method needs no π_old
-POOL_SEED = 0
 PROMPTS, UNIFORMS, ORDER = range(3)  # purposes of random numbers
 
 
@@ -34,8 +33,9 @@ class Step:
 
     problems: one a response; tokens, counted, logp_*, keep: [B, L]; reward, advantage, minibatch: [B]. logp_new: at
     the moment of the token's gradient. logp_start and logp_behind: the trainer's at the iteration's start, and at the
-    weights that sampled; NaN where they were not computed. coef [B, L] as `PolicyLoss` has it. entropy: of μ.
-    version: how many iterations' updates the sampler's weights had seen.
+    weights that sampled; NaN where they were not computed. coef [B, L] as `PolicyLoss` has it. entropy, entropy_new:
+    of μ and π [B, L], nats. top_ids, top_logp [B, L, K]: the sampler's lists, where they were kept. version: how many
+    updates' iterations the sampler's weights had seen.
     """
 
     number: int
@@ -52,6 +52,8 @@ class Step:
     coef: Tensor
     entropy: Tensor
     entropy_new: Tensor | None
+    top_ids: Tensor | None
+    top_logp: Tensor | None
     reward: Tensor
     advantage: Tensor
     minibatch: Tensor
@@ -60,10 +62,13 @@ class Step:
 
 
 class Trainer:
-    """A run in progress. `start` [P] are the warm-up's weights. `whole`: compute log π_start and log π_behind for every
-    token, and π's entropy, which costs time and changes no update."""
+    """A run in progress. `start` [P] are the warm-up's weights.
 
-    def __init__(self, run: Run, start: Tensor, *, whole: bool = False) -> None:
+    whole: compute log π_start and log π_behind for every token, and π's entropy; lists: keep the sampler's top-K lists.
+    Both cost time and change no update. Raises ValueError for a method that there is not.
+    """
+
+    def __init__(self, run: Run, start: Tensor, *, whole: bool = False, lists: bool = False) -> None:
         if run.method not in METHODS:
             raise ValueError(f"there is no method {run.method!r}; one of: {', '.join(METHODS)}")
         self.run, self.settings, self.method = run, run.settings, METHODS[run.method]
@@ -80,7 +85,7 @@ class Trainer:
             self.shape,
             mantissa=self.settings.mantissa,
             logit_mantissa=self.settings.logit_mantissa,
-            top_k=self.settings.top_k if "top_k" in self.method.needs else 0,
+            top_k=self.settings.top_k if lists or "top_k" in self.method.needs else 0,
             everything="everything" in self.method.needs,
         )
 
@@ -110,14 +115,7 @@ class Trainer:
         behind = self.shape.weights(self.past[0])
         rollouts = self._sampler.sample(behind, prompts_GP, settings.group, self._random(UNIFORMS))
         problems = [problem for problem in problems for _ in range(settings.group)]
-        rewards = torch.tensor(
-            [
-                reward(problem, row[:length])
-                for problem, row, length in zip(
-                    problems, rollouts.tokens.tolist(), rollouts.counted.sum(1).tolist(), strict=True
-                )
-            ]
-        )
+        rewards = rollouts.rewards(problems)
         by_group = rewards.view(settings.prompts, settings.group)
         advantage = (by_group - by_group.mean(1, keepdim=True)).flatten()
         batch = _Batch(torch.cat([prompts_GP.repeat_interleave(settings.group, 0), rollouts.tokens], 1), rollouts)
@@ -132,6 +130,8 @@ class Trainer:
             counted=rollouts.counted,
             logp_rollout=rollouts.logp,
             entropy=rollouts.entropy,
+            top_ids=rollouts.top_ids,
+            top_logp=rollouts.top_logp,
             reward=rewards,
             advantage=advantage,
             **done,
@@ -164,7 +164,7 @@ class Trainer:
             result.loss.backward()
             norms.append(float(torch.nn.utils.clip_grad_norm_([self.flat], settings.max_norm)))
             self.optimizer.step()
-            losses.append(float(result.loss))
+            losses.append(float(result.loss.detach()))
             minibatch[rows] = place
             width = inputs.counted.shape[1]
             logp_new[rows, :width] = inputs.logp.detach()

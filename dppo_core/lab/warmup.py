@@ -6,19 +6,23 @@ import hashlib
 import json
 import os
 import random
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dppo_core.lab import language, policy
+from dppo_core.lab import language, policy, sampler
 from dppo_core.lab.policy import Shape, initial, score
 from dppo_core.lab.settings import Settings
 
-__all__ = ["warm_up", "warmed_up"]
+__all__ = ["Start", "mean_reward", "warm_up", "warmed_up"]
 
-FINGERPRINTED = ("width", "layers", "heads", "warmup_steps", "warmup_batch", "warmup_lr")
+FINGERPRINTED = (
+    *("width", "layers", "heads", "warmup_steps", "warmup_batch", "warmup_lr", "max_norm"),
+    *("pool", "mantissa", "logit_mantissa"),
+)
+EVALUATED = 8  # responses a problem
 RISE = 20  # steps over which the learning rate rises; then it falls linearly to a tenth
 
 
@@ -54,17 +58,36 @@ def warm_up(settings: Settings, number: int) -> Tensor:
     return flat.detach()
 
 
-def warmed_up(settings: Settings, number: int, cache: Path) -> Tensor:
-    """The same, kept in `cache` under a hash of what it depends on, the code that made it included."""
-    made_by = [Path(module).read_bytes() for module in (__file__, language.__file__, policy.__file__)]
+@dataclass(frozen=True)
+class Start:
+    """Where runs start: weights [P], and their mean reward when sampled as in training (without staleness)."""
+
+    weights: Tensor
+    reward: float
+
+
+def warmed_up(settings: Settings, number: int, cache: Path) -> Start:
+    """Warm-up `number`, kept in `cache` under a hash of what it depends on, the code that makes it included."""
+    made_by = [Path(str(module.__file__)).read_bytes() for module in (language, policy, sampler)]
     what = json.dumps([{name: asdict(settings)[name] for name in FINGERPRINTED}, number, torch.__version__])
-    digest = hashlib.sha256(b"\0".join([*made_by, what.encode()])).hexdigest()[:16]
+    digest = hashlib.sha256(b"\0".join([Path(__file__).read_bytes(), *made_by, what.encode()])).hexdigest()[:16]
     file = cache / f"warmup-{number}-{digest}.pt"
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
         weights = warm_up(settings, number)
         part = file.with_suffix(f".{os.getpid()}")
-        torch.save(weights, part)
+        torch.save({"weights": weights, "reward": mean_reward(weights, settings)}, part)
         part.replace(file)
-    loaded: Tensor = torch.load(file, weights_only=True)
-    return loaded
+    return Start(**torch.load(file, weights_only=True))
+
+
+def mean_reward(flat_P: Tensor, settings: Settings) -> float:
+    """Mean reward of `EVALUATED` responses to each problem of the pool, drawn at the settings' precision."""
+    shape = Shape.of(settings)
+    problems = language.pool(settings.pool, language.POOL_SEED)
+    prompts = torch.tensor([problem.prompt for problem in problems])
+    engine = sampler.Sampler(shape, mantissa=settings.mantissa, logit_mantissa=settings.logit_mantissa)
+    generator = torch.Generator().manual_seed(0)
+    rollouts = engine.sample(shape.weights(flat_P), prompts, EVALUATED, generator)
+    each = [problem for problem in problems for _ in range(EVALUATED)]
+    return float(rollouts.rewards(each).mean(dtype=torch.float64))
