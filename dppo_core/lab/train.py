@@ -7,6 +7,7 @@ of one seed meet the same prompts, uniforms and minibatches whatever their metho
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,9 @@ from dppo_core.lab.sampler import Rollouts, Sampler
 from dppo_core.lab.settings import Run
 from dppo_core.losses import Aggregation
 
-__all__ = ["Step", "Trainer"]
+__all__ = ["Step", "Trainer", "Watch"]
+
+Watch = Callable[[Minibatch, Tensor], None]
 
 MEASURED = 4  # of 4 responses one has its mismatch taken apart, in each minibatch, where the method needs no π_old
 PROMPTS, UNIFORMS, ORDER = range(3)  # purposes of random numbers
@@ -33,8 +36,8 @@ class Step:
 
     problems: one a response; tokens, counted, logp_*, keep: [B, L]; reward, advantage, minibatch: [B]. logp_new: at
     the moment of the token's gradient. logp_start and logp_behind: the trainer's at the iteration's start, and at the
-    weights that sampled; NaN where they were not computed. coef [B, L] as `PolicyLoss` has it. entropy, entropy_new:
-    of μ and π [B, L], nats. top_ids, top_logp [B, L, K]: the sampler's lists, where they were kept. version: how many
+    weights that sampled; NaN where they were not computed. coef [B, L] as `PolicyLoss` has it. entropy [B, L]:
+    of μ, nats. top_ids, top_logp [B, L, K]: the sampler's lists, where they were kept. version: how many
     updates' iterations the sampler's weights had seen.
     """
 
@@ -51,7 +54,6 @@ class Step:
     keep: Tensor
     coef: Tensor
     entropy: Tensor
-    entropy_new: Tensor | None
     top_ids: Tensor | None
     top_logp: Tensor | None
     reward: Tensor
@@ -64,11 +66,14 @@ class Step:
 class Trainer:
     """A run in progress. `start` [P] are the warm-up's weights.
 
-    whole: compute log π_start and log π_behind for every token, and π's entropy; lists: keep the sampler's top-K lists.
-    Both cost time and change no update. Raises ValueError for a method that there is not.
+    whole: compute log π_start and log π_behind for every token; lists: keep the sampler's top-K lists; watch: gets
+    each minibatch with its responses' places [b]. All cost time and change no update. Raises ValueError for a method
+    that there is not.
     """
 
-    def __init__(self, run: Run, start: Tensor, *, whole: bool = False, lists: bool = False) -> None:
+    def __init__(
+        self, run: Run, start: Tensor, *, whole: bool = False, lists: bool = False, watch: Watch | None = None
+    ) -> None:
         if run.method not in METHODS:
             raise ValueError(f"there is no method {run.method!r}; one of: {', '.join(METHODS)}")
         self.run, self.settings, self.method = run, run.settings, METHODS[run.method]
@@ -79,7 +84,7 @@ class Trainer:
         )
         self.past = deque([start.clone()], maxlen=self.settings.staleness + 1)
         self.number = 0
-        self._whole = whole
+        self._whole, self._watch = whole, watch
         self._pool = pool(self.settings.pool, POOL_SEED)
         self._sampler = Sampler(
             self.shape,
@@ -153,7 +158,6 @@ class Trainer:
         logp_old = logp_start if old_at_start else logp_behind
         logp_new = torch.zeros_like(logp_start)
         keep, coef = torch.zeros_like(batch.counted), torch.zeros_like(logp_start, dtype=torch.float64)
-        entropy = torch.zeros_like(logp_start) if self._whole else None
         minibatch = torch.zeros(count, dtype=torch.int64)
         losses, norms = [], []
         self.optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, (self.number + 1) / settings.lr_rise)
@@ -169,9 +173,8 @@ class Trainer:
             width = inputs.counted.shape[1]
             logp_new[rows, :width] = inputs.logp.detach()
             keep[rows, :width], coef[rows, :width] = result.keep, result.coef
-            if entropy is not None:
-                logp_NV = inputs.logits.log_softmax(1)
-                entropy[rows, :width] = inputs.padded(-torch.linalg.vecdot(logp_NV.exp(), logp_NV))
+            if self._watch is not None:
+                self._watch(inputs, rows)
         return {
             "logp_start": logp_start,
             "logp_behind": logp_behind,
@@ -179,7 +182,6 @@ class Trainer:
             "logp_new": logp_new,
             "keep": keep,
             "coef": coef,
-            "entropy_new": entropy,
             "minibatch": minibatch,
             "loss": losses,
             "grad_norm": norms,

@@ -1,4 +1,4 @@
-"""The declared experiment (benchmarks/lab/DECLARATION.md): which runs there are, in the order in which they are made."""
+"""The declared experiment (benchmarks/lab/DECLARATION.md): its runs, in the order in which they are made."""
 
 from __future__ import annotations
 

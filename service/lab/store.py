@@ -20,8 +20,8 @@ from dppo_core.lab.settings import Run
 __all__ = ["Store", "Stored", "code_hash"]
 
 Stored = dict[str, Any]
-"""A run: name, method, seed, warmup, settings, warmup_reward, columns (name → one number a step), weights (their hash at
-the end), code, versions, seconds."""
+"""A run: name, method, seed, warmup, settings, warmup_reward, columns (name → one number a step), weights (their hash
+at the end), code, versions, seconds."""
 DIGITS = 6  # significant ones of every column but the reward, which is kept exactly
 CORE = Path(__file__).parents[2] / "dppo_core"
 CODE = (
