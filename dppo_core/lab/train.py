@@ -22,7 +22,7 @@ from dppo_core.lab.sampler import Rollouts, Sampler
 from dppo_core.lab.settings import Run
 from dppo_core.losses import Aggregation
 
-__all__ = ["Step", "Trainer", "Watch"]
+__all__ = ["Batch", "Step", "Trainer", "Watch"]
 
 Watch = Callable[[Minibatch, Tensor], None]
 
@@ -123,8 +123,8 @@ class Trainer:
         rewards = rollouts.rewards(problems)
         by_group = rewards.view(settings.prompts, settings.group)
         advantage = (by_group - by_group.mean(1, keepdim=True)).flatten()
-        batch = _Batch(torch.cat([prompts_GP.repeat_interleave(settings.group, 0), rollouts.tokens], 1), rollouts)
-        done = self._update(batch, advantage, behind)
+        batch = Batch(torch.cat([prompts_GP.repeat_interleave(settings.group, 0), rollouts.tokens], 1), rollouts)
+        done = self.update(batch, advantage, behind)
         self.past.append(self.flat.detach().clone())
         self.number += 1
         return Step(
@@ -142,7 +142,9 @@ class Trainer:
             **done,
         )
 
-    def _update(self, batch: _Batch, advantage: Tensor, behind: Weights) -> dict[str, Any]:
+    def update(self, batch: Batch, advantage: Tensor, behind: Weights) -> dict[str, Any]:
+        """One iteration's updates on a batch whose sampler had the weights `behind`; advantage [B]. Returns `Step`'s
+        fields."""
         settings, needs_old = self.settings, "old" in self.method.needs
         count = len(advantage)
         order = torch.randperm(count, generator=self._random(ORDER)).view(settings.minibatches, -1)
@@ -187,7 +189,7 @@ class Trainer:
             "grad_norm": norms,
         }
 
-    def minibatch(self, batch: _Batch, rows: Tensor, advantage: Tensor, logp_old: Tensor | None) -> Minibatch:
+    def minibatch(self, batch: Batch, rows: Tensor, advantage: Tensor, logp_old: Tensor | None) -> Minibatch:
         """The minibatch of these responses [b] at the current weights, cut to its longest response."""
         counted = batch.counted[rows]
         width = int(counted.sum(1).max())
@@ -218,7 +220,7 @@ class Trainer:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """An iteration's sequences: tokens [B, PROMPT + L] and what the sampler said of the responses."""
 
     tokens: Tensor

@@ -1,4 +1,4 @@
-"""Token-level statistics as functions of sums over tokens, so that a bootstrap over prompts is a sum of other prompts."""
+"""Token-level statistics as functions of sums over tokens: a resample of prompts is a sum of other prompts."""
 
 from __future__ import annotations
 
