@@ -24,7 +24,7 @@ def save_checkpoint(flat_P: Tensor, shape: Shape, folder: Path) -> Path:
         n_layer=shape.layers,
         n_head=shape.heads,
         layer_norm_epsilon=NORM_EPSILON,
-        activation_function="gelu_new",
+        activation_function="gelu",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

@@ -91,12 +91,12 @@ class Sampler:
             if left < KEEP * len(active):  # until then what has ended is computed along, and not written
                 rows = goes_on.nonzero().squeeze(1)
                 active, token = active[rows], token[rows]
-                cache = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in cache]
+                cache = [(k.index_select(1, rows), v.index_select(1, rows)) for k, v in cache]
             hidden = self._decode(weights, token.squeeze(1), PROMPT + place, cache)
         return out.rollouts()
 
     def _prefill(self, weights: Weights, prompts_GP: Tensor, group: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Caches [B, H, PROMPT + RESPONSE, D/H] of keys and values a layer, and the last hidden state [B, D]."""
+        """Caches [PROMPT + RESPONSE, B, H, D/H] of keys and values a layer, and the last hidden state [B, D]."""
         shape, bits = self.shape, self.bits
         count, length = prompts_GP.shape
         heads, width = shape.heads, shape.width
@@ -112,8 +112,8 @@ class Sampler:
             x = self._rest_of_block(weights, layer, x, mixed.transpose(1, 2).reshape(-1, width))
             kept = []
             for values in (k, v):
-                room = values.new_empty(count * group, heads, length + RESPONSE, width // heads)
-                room[:, :, :length] = values.repeat_interleave(group, dim=0)
+                room = values.new_empty(length + RESPONSE, count * group, heads, width // heads)
+                room[:length] = values.permute(2, 0, 1, 3).repeat_interleave(group, dim=1)
                 kept.append(room)
             cache.append((kept[0], kept[1]))
         last = self._final(weights, x.view(count, length, width)[:, -1])
@@ -126,10 +126,10 @@ class Sampler:
         x = rounded(weights["wte.weight"][token] + weights["wpe.weight"][position], self.bits)
         for layer, (keys, values) in enumerate(cache):
             qkv = self._attention_input(weights, layer, x).view(count, 3, heads, width // heads)
-            keys[:, :, position], values[:, :, position] = qkv[:, 1], qkv[:, 2]
-            seen = slice(0, position + 1)
-            scores = torch.einsum("bhd,bhtd->bht", qkv[:, 0], keys[:, :, seen]) * (width // heads) ** -0.5
-            mixed = torch.einsum("bht,bhtd->bhd", scores.softmax(-1), values[:, :, seen])
+            keys[position], values[position] = qkv[:, 1], qkv[:, 2]
+            # one query each: products and sums are twice as fast as batched matrix products
+            scores = (qkv[:, 0] * keys[: position + 1]).sum(-1) * (width // heads) ** -0.5
+            mixed = (scores.softmax(0).unsqueeze(-1) * values[: position + 1]).sum(0)
             x = self._rest_of_block(weights, layer, x, mixed.reshape(count, width))
         return self._final(weights, x)
 
@@ -141,7 +141,7 @@ class Sampler:
         bits, at = self.bits, f"h.{layer}"
         x = rounded(x + self._linear(weights, f"{at}.attn.c_proj", rounded(mixed, bits)), bits)
         inner = self._linear(weights, f"{at}.mlp.c_fc", self._norm(weights, f"{at}.ln_2", x))
-        inner = rounded(gelu(inner, approximate="tanh"), bits)
+        inner = rounded(gelu(inner), bits)
         return rounded(x + self._linear(weights, f"{at}.mlp.c_proj", inner), bits)
 
     def _final(self, weights: Weights, x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Settings:
     group: int = 8
     pool: int = 512
     minibatches: int = 4
-    lr: float = 3e-4
+    lr: float = 1.5e-4
     lr_rise: int = 10
     weight_decay: float = 0.01
     max_norm: float = 1.0

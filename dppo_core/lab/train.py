@@ -26,7 +26,7 @@ __all__ = ["Batch", "Step", "Trainer", "Watch"]
 
 Watch = Callable[[Minibatch, Tensor], None]
 
-MEASURED = 4  # of 4 responses one has its mismatch taken apart, in each minibatch, where the method needs no π_old
+MEASURED = 8  # of 8 responses one has its mismatch taken apart, in each minibatch, where the method needs no π_old
 PROMPTS, UNIFORMS, ORDER = range(3)  # purposes of random numbers
 
 

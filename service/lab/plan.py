@@ -42,8 +42,8 @@ MAIN = (
 CONTROLS: dict[str, dict[str, Any]] = {
     "no staleness": {"staleness": 0},
     "exact engine": {"mantissa": 23, "logit_mantissa": 23},
-    "half the learning rate": {"lr": 1.5e-4},
-    "twice the learning rate": {"lr": 6e-4},
+    "half the learning rate": {"lr": 7.5e-5},
+    "twice the learning rate": {"lr": 3e-4},
 }
 STALENESS = (0, 2, 4, 8)
 

@@ -15,7 +15,7 @@ from dppo_core.lab.settings import Settings
 from tests.live import REPOSITORY
 
 BATCH = REPOSITORY / "tests" / "data" / "lab-batch.safetensors"
-NARROW = Settings(width=8, layers=1, heads=2, prompts=2, group=6, minibatches=1, lr_rise=1, max_norm=0.5)
+NARROW = Settings(width=8, layers=1, heads=2, prompts=2, group=6, minibatches=1, lr=3e-4, lr_rise=1, max_norm=0.5)
 LENGTH = 12
 
 

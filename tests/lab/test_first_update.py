@@ -33,7 +33,8 @@ def gpt2(flat: Tensor) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=616, n_positions=39, n_embd=8, n_layer=1, n_head=2, tie_word_embeddings=False,
+        vocab_size=616, n_positions=39, n_embd=8, n_layer=1, n_head=2, activation_function="gelu",
+        tie_word_embeddings=False,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     )  # fmt: skip
     model = GPT2LMHeadModel(config).double()
@@ -154,8 +155,9 @@ CASES += [(method, "rollout") for method in METHODS if "old" in METHODS[method].
 def test_first_update(method: str, old_policy: str) -> None:
     model = gpt2(SAVED["flat"])
     logp_all = log_probs(model)
+    known = logp_all.detach()
     with torch.no_grad():
-        logp_old = logp_all.detach() if old_policy == "current" else log_probs(gpt2(SAVED["behind"]))
+        logp_old = known if old_policy == "current" else log_probs(gpt2(SAVED["behind"]))
     places = SAVED["counted"].nonzero().tolist()
     tokens = []
     for row, place in places:
@@ -166,11 +168,11 @@ def test_first_update(method: str, old_policy: str) -> None:
                 a,
                 float(ADVANTAGE[row]),
                 math.exp(float(SAVED["logp"][row, place])),
-                math.exp(float(logp_all[row, place, a])),
+                math.exp(float(known[row, place, a])),
                 math.exp(float(logp_old[row, place, a])),
                 dict(zip(top_ids, top_logp, strict=True)),
                 SAVED["logp_all"][row, place].double().exp().tolist(),
-                logp_all[row, place].detach().exp().tolist(),
+                known[row, place].exp().tolist(),
             )
         )
     matched = matched_thresholds(tokens)

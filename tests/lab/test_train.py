@@ -35,7 +35,7 @@ def test_two_runs_of_a_seed_are_identical(start: Start, method: str) -> None:
 
 def test_what_is_watched_changes_nothing(start: Start) -> None:
     seen: list[int] = []
-    watched = steps(start, count=3, whole=True, lists=True, watch=lambda batch, rows: seen.append(len(rows)))
+    watched = steps(start, count=3, whole=True, lists=True, watch=lambda _, rows: seen.append(len(rows)))
     for one, other in zip(steps(start, count=3), watched, strict=True):
         assert one.logp_new.equal(other.logp_new)
     assert seen == [16] * 6
