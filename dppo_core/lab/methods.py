@@ -135,9 +135,8 @@ def _minirl(batch: Minibatch, settings: Settings, *, truncated: bool) -> PolicyL
     )
 
 
-def _delta(divergence: str, settings: Settings) -> dict[str, float]:
-    delta = settings.delta_tv if divergence.endswith("tv") else settings.delta_kl
-    return {"delta_low": delta, "delta_high": delta}
+def _delta(divergence: str, settings: Settings) -> float:
+    return settings.delta_tv if divergence.endswith("tv") else settings.delta_kl
 
 
 def _dppo(batch: Minibatch, settings: Settings, *, divergence: str) -> PolicyLoss:
@@ -155,8 +154,9 @@ def _dppo(batch: Minibatch, settings: Settings, *, divergence: str) -> PolicyLos
         batch.advantage,
         batch.counted,
         divergence=measured,
+        delta_low=_delta(divergence, settings),
+        delta_high=_delta(divergence, settings),
         aggregation=batch.aggregation,
-        **_delta(divergence, settings),
     )
 
 
@@ -169,9 +169,10 @@ def _dppo_old(batch: Minibatch, settings: Settings, *, divergence: BinaryDiverge
         batch.advantage,
         batch.counted,
         divergence=divergence,
+        delta_low=_delta(divergence, settings),
+        delta_high=_delta(divergence, settings),
         logp_weight=batch.logp_rollout,
         aggregation=batch.aggregation,
-        **_delta(divergence, settings),
     )
 
 

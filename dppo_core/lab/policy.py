@@ -69,7 +69,7 @@ class Shape:
 
     def weights(self, flat_P: Tensor) -> Weights:
         """The parameters as views of the flat vector; gradients flow back into it."""
-        parts = flat_P.split([math.prod(shape) for shape in self.parameters.values()])
+        parts = torch.split(flat_P, [math.prod(shape) for shape in self.parameters.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self.parameters.items(), parts, strict=True)}
 
 

@@ -167,7 +167,7 @@ class Trainer:
             inputs = self.minibatch(batch, rows, advantage, logp_old if needs_old else None)
             result = self.method.loss(inputs, settings)
             self.optimizer.zero_grad()
-            result.loss.backward()
+            result.loss.backward()  # type: ignore[no-untyped-call]
             norms.append(float(torch.nn.utils.clip_grad_norm_([self.flat], settings.max_norm)))
             self.optimizer.step()
             losses.append(float(result.loss.detach()))

@@ -52,7 +52,7 @@ def warm_up(settings: Settings, number: int) -> Tensor:
         )
         optimizer.zero_grad()
         logp, _ = score(shape.weights(flat), shape, tokens, counted)
-        (-logp.mean()).backward()
+        (-logp.mean()).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([flat], settings.max_norm)
         optimizer.step()
     return flat.detach()

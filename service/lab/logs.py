@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,16 @@ from service.client import Client, RolloutLogger
 __all__ = ["Sink", "log_to_files", "log_to_service", "records", "service_name"]
 
 Sink = Callable[[Step], None]
+LONGEST = 100
 SAMPLING = {"temperature": 1.0, "logprobs_mode": "raw"}
 
 
 def service_name(run: Run) -> str:
-    """The run's name in a service, whose names have neither commas nor equals signs."""
-    return run.name.replace(",", ".").replace("=", "-")
+    """The run's name in a service, whose names are of letters, digits, dots and dashes: long settings become a hash."""
+    name = run.name.replace(",", ".").replace("=", "-")
+    if len(name) <= LONGEST:
+        return name
+    return f"{run.method}.{hashlib.sha256(run.arm.encode()).hexdigest()[:12]}-s{run.seed}"
 
 
 def records(step: Step) -> list[dict[str, Any]]:

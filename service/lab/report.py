@@ -75,10 +75,10 @@ def tabulate(results: Results, tokens: dict[str, Estimate]) -> dict[str, Rows]:
             for seed, found in sorted(results.by_arm[name].items())
         ],
         "arms": [
-            {"arm": name, "title": label(name), "outcome": outcome, **asdict(found)}
+            {"arm": name, "title": label(name), "outcome": outcome, **asdict(mean)}
             for name in arms
             for outcome in OUTCOMES
-            if (found := results.mean(name, outcome))
+            if (mean := results.mean(name, outcome))
         ],
         "below_warmup": [
             {"arm": name, "title": label(name), "below": hit[0], "n": hit[1], "low": hit[2], "high": hit[3]}

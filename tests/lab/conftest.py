@@ -13,7 +13,16 @@ from dppo_core.lab.settings import Settings
 from dppo_core.lab.warmup import Start, warmed_up
 
 SMALL = Settings(
-    warmup_steps=300, warmup_batch=64, warmups=1, steps=6, prompts=8, group=4, pool=64, minibatches=2, staleness=2
+    warmup_steps=400,
+    warmup_batch=64,
+    warmup_lr=5e-3,
+    warmups=1,
+    steps=6,
+    prompts=8,
+    group=4,
+    pool=64,
+    minibatches=2,
+    staleness=2,
 )
 SET = [
     f"--set={name}={getattr(SMALL, name)}" for name in vars(SMALL) if getattr(SMALL, name) != getattr(Settings(), name)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dppo_core.lab.metrics import COLUMNS, measure
-from dppo_core.lab.settings import Run, Settings
+from dppo_core.lab.settings import Run
 from dppo_core.lab.train import Step, Trainer
-from dppo_core.lab.warmup import warmed_up
+from dppo_core.lab.warmup import Start
+from tests.lab.conftest import SMALL
 
-QUICK = Settings(warmup_steps=150, warmup_batch=64, steps=12, lr=1e-3)
+QUICK = replace(SMALL, steps=12, lr=5e-4, prompts=32, group=8, minibatches=4)
 
 
 def drops(step: Step) -> torch.Tensor:
@@ -24,15 +25,15 @@ def drops(step: Step) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", ["dppo_binary_tv", "pg_is"])
-def test_lab_quick(method: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    cache = tmp_path_factory.getbasetemp() / "quick"
-    trainer = Trainer(Run(method, 10, QUICK), warmed_up(QUICK, 0, Path(cache)).weights)
+def test_lab_quick(method: str, start: Start) -> None:
+    trainer = Trainer(Run(method, 10, QUICK), start.weights)
     dropped = 0
     for number in range(QUICK.steps):
         step = trainer.step()
         found = measure(step)
         assert found.keys() == COLUMNS.keys()
-        assert all(map(math.isfinite, found.values())), (number, found)
+        if found["signal"]:  # else there are no tokens to have a rate of
+            assert all(map(math.isfinite, found.values())), (number, found)
         assert bool(step.logp_new[step.counted].isfinite().all())
         # the value of the loss is −Σ coef·log π / (64·20) in each minibatch
         for place, loss in enumerate(step.loss):
