@@ -25,7 +25,7 @@ from service.lab.store import Store, Stored, code_hash, versions
 __all__ = ["Options", "execute"]
 
 SAVE_EVERY = 25  # steps between two states: half a megabyte each, and a few seconds of work to lose
-FLUSH_SECONDS = 120.0
+FLUSH_SECONDS, CLOSING_SECONDS = 600.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,13 @@ def _sinks(run: Run, options: Options) -> Iterator[list[Sink]]:
         framework="dppo-lab",
         meta={"run": run.name},
     )
-    with logger:
+    try:
         yield [*sinks, log_to_service(run, logger)]
         if not logger.flush(FLUSH_SECONDS):
-            raise RuntimeError(
-                f"{options.url} did not take all steps of {run.name}; they wait in {logger.spool.folder}"
-            )
+            where = logger.spool.folder
+            raise RuntimeError(f"{options.url} has not taken all steps of {run.name}; they wait in {where}")
+    finally:
+        logger.close(CLOSING_SECONDS)  # what an interrupted run leaves waits for the next logger
 
 
 @contextlib.contextmanager
