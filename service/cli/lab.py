@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -45,10 +47,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train. A run that is stored is not made again; one that was interrupted goes on."""
-    from service.lab.commands import run_command
-
     output = Output(as_json)
-    try:
+    with _said(output):
+        from service.lab.commands import run_command
+
         run_command(
             output.result,
             output.progress,
@@ -64,22 +66,22 @@ def run(
             checkpoints=checkpoints,
             checkpoint_every=checkpoint_every,
         )
-    except (ValueError, OSError, RuntimeError) as error:
-        fail(output, str(error))
-    except KeyboardInterrupt:
-        fail(output, "interrupted; the same command goes on")
 
 
 @app.command()
-def report(folder: Folder = DEFAULT, as_json: Json = False) -> None:
+def report(
+    folder: Folder = DEFAULT,
+    against: Annotated[
+        Path | None, typer.Option(file_okay=False, exists=True, help="Another folder of runs: which are identical?")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Compare what is stored: tables with intervals, verdicts on the paper's claims, figures, a manifest."""
-    from service.lab.commands import report_command
-
     output = Output(as_json)
-    try:
-        report_command(output.result, output.progress, folder)
-    except (ValueError, OSError) as error:
-        fail(output, str(error))
+    with _said(output):
+        from service.lab.commands import report_command
+
+        report_command(output.result, output.progress, folder, against)
 
 
 @app.command()
@@ -89,15 +91,26 @@ def rerun(
     as_json: Json = False,
 ) -> None:
     """Make a stored run again and say whether it comes out identical; exit code 1 where it does not."""
-    from service.lab.commands import rerun_command
-
     output = Output(as_json)
+    with _said(output):
+        from service.lab.commands import rerun_command
+
+        if rerun_command(output.result, output.progress, name, folder):
+            return
+    raise SystemExit(1)
+
+
+@contextlib.contextmanager
+def _said(output: Output) -> Iterator[None]:
+    """What goes wrong, in words."""
     try:
-        same = rerun_command(output.result, output.progress, name, folder)
-    except (ValueError, OSError) as error:
+        yield
+    except ImportError as error:
+        fail(output, f"the lab needs {error.name}: pip install 'dppo-lens[all]'")
+    except (ValueError, OSError, RuntimeError) as error:
         fail(output, str(error))
-    if not same:
-        raise SystemExit(1)
+    except KeyboardInterrupt:
+        fail(output, "interrupted; the same command goes on")
 
 
 def _seeds(text: str) -> list[int]:

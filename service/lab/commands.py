@@ -80,11 +80,20 @@ def run_command(
     result(rows, "\n".join(lines))
 
 
-def report_command(result: Result, progress: Progress, folder: Path) -> None:
+def report_command(result: Result, progress: Progress, folder: Path, against: Path | None = None) -> None:
     """`dppo lab report`."""
     with progress("report") as update:
         written = write_report(folder, update)
-    result({"files": [str(path) for path in written]}, "\n".join(str(path) for path in written))
+    document: dict[str, Any] = {"files": [str(path) for path in written]}
+    lines = document["files"].copy()
+    if against is not None:
+        one, other = Store(folder), Store(against)
+        both = sorted(set(one.names()) & set(other.names()))
+        differ = [name for name in both if compare(other.load(name), one.load(name))]
+        document |= {"compared": len(both), "differ": differ}
+        lines.append(f"{len(both) - len(differ)} of {len(both)} runs that {against} has too are identical")
+        lines += [f"  {name} is not" for name in differ]
+    result(document, "\n".join(lines))
 
 
 def rerun_command(result: Result, progress: Progress, name: str, folder: Path) -> bool:
