@@ -31,13 +31,19 @@ def service(place: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def compared() -> list[tuple[str, str]]:
+    """Run and analysis of the tests before this one."""
+    return []
+
+
 def options(place: Path, warmups: Path, service: Server, **more: object) -> Options:
     return Options(place / "lab", warmups, service.url, place / "files", **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_service_decides_as_the_trainer_did(
-    method: str, place: Path, warmups: Path, start: Start, service: Server
+    method: str, place: Path, warmups: Path, start: Start, service: Server, compared: list[tuple[str, str]]
 ) -> None:
     ours_is, steps = METHODS[method]
     # a high learning rate, so that there is something to drop
@@ -68,6 +74,10 @@ def test_the_service_decides_as_the_trainer_did(
 
     page = service.api.get(f"{service.url}/analyses/{analysis}")
     assert page.status_code == 200
+    compared.append((name, analysis))
+    side_by_side = service.api.get(f"{service.url}/compare?a={compared[0][1]}&b={analysis}")
+    assert side_by_side.status_code == 200
+    assert all(each in side_by_side.text for each, _ in (compared[0], compared[-1]))
     agreement = service.api.get(f"/analyses/{analysis}/tables/trainer_agreement?format=json").json()
     of_method = [row for row in agreement if row["method"] == ours_is and row["sign"]]
     assert [row["n_only_trainer_drops"] + row["n_only_ours_drops"] for row in of_method] == [0, 0]
