@@ -31,7 +31,9 @@ def run(
         list[str] | None, typer.Argument(help="Methods [default: all]; not with --experiment.", show_default=False)
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, such as 10-13 or 10,12.")] = "10",
-    experiment: Annotated[str | None, typer.Option(help="Declared runs: main, controls, staleness, all.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Declared runs: main, controls, matched, exactness, staleness, all.")
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as staleness=0; repeat for more.")
     ] = None,

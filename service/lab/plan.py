@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -47,19 +48,32 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 STALENESS = (0, 2, 4, 8)
 
+MATCHED = ("dppo_matched", "grpo")
+EXACTNESS = ("dppo_binary_tv", "dppo_topk_tv", "dppo_exact_tv", "dppo_binary_kl", "dppo_topk_kl")
+
+
+def _seed_by_seed(arms: Iterable[str], seeds: Iterable[int]) -> tuple[str, ...]:
+    arms = tuple(arms)
+    return tuple(f"{name}-s{seed}" for seed in seeds for name in arms)
+
+
 EXPERIMENTS: dict[str, tuple[str, ...]] = {
-    "main": tuple(f"{name}-s{seed}" for seed in SEEDS for name in MAIN),
+    "main": _seed_by_seed(MAIN, SEEDS),
     "controls": tuple(
-        f"{arm(method, **changed)}-s{seed}" for changed in CONTROLS.values() for seed in FEW_SEEDS for method in THREE
+        name
+        for changed in CONTROLS.values()
+        for name in _seed_by_seed((arm(method, **changed) for method in THREE), FEW_SEEDS)
     ),
     "staleness": tuple(
-        f"{arm(method, staleness=staleness)}-s{seed}"
+        name
         for staleness in STALENESS
-        for seed in FEW_SEEDS
-        for method in THREE
+        for name in _seed_by_seed((arm(method, staleness=staleness) for method in THREE), FEW_SEEDS)
     ),
+    "matched": _seed_by_seed(MATCHED, SEEDS),
+    "exactness": _seed_by_seed(EXACTNESS, SEEDS),
 }
-"""Names of the runs; those that two experiments share are made once."""
+"""Names of the runs; those that experiments share are made once. Question (a) is `matched`, (b) `exactness`, (c)
+`staleness`."""
 
 
 def runs_of(experiment: str) -> list[Run]:

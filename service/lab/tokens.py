@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from service.lab.statistics import BINS, STATISTICS
 
 __all__ = ["study"]
 
-STREAM, STREAM_SEEDS = "dppo_exact_tv", range(10, 14)
+STREAM = tuple(Run("dppo_exact_tv", seed) for seed in range(10, 14))
 FIRST, STEPS = 20, 12
 """Tokens of iterations 20–31 of DPPO with exact TV: that method's sampler keeps μ over the whole vocabulary."""
 Quantities = dict[str, Tensor]
@@ -80,13 +80,20 @@ def quantities(step: Step, watched: Quantities, run: Run) -> Quantities:
     return {name: values.double() for name, values in found.items()}
 
 
-def study(cache: Path, on_progress: Callable[[int, int], None]) -> tuple[dict[str, Estimate], int, int]:
-    """Every statistic with its interval; prompts (a prompt of an iteration counts once) and tokens they stand on."""
+def study(
+    cache: Path,
+    on_progress: Callable[[int, int], None],
+    *,
+    runs: Sequence[Run] = STREAM,
+    first: int = FIRST,
+    steps: int = STEPS,
+) -> tuple[dict[str, Estimate], int, int]:
+    """Every statistic with its interval, from iterations `first` … `first` + `steps` − 1 of the runs; prompts (one of
+    an iteration counts once) and tokens that they stand on. The runs' method keeps μ over the whole vocabulary."""
     sums: list[Tensor] = []
     names: list[str] = []
     tokens = 0
-    for done, seed in enumerate(STREAM_SEEDS):
-        run = Run(STREAM, seed)
+    for done, run in enumerate(runs):
         watched: Quantities = {}
         trainer = Trainer(
             run,
@@ -95,11 +102,11 @@ def study(cache: Path, on_progress: Callable[[int, int], None]) -> tuple[dict[st
             lists=True,
             watch=lambda batch, rows, watched=watched, run=run: _watch(batch, rows, watched, run),  # type: ignore[misc]
         )
-        for number in range(FIRST + STEPS):
-            on_progress(done * (FIRST + STEPS) + number, len(STREAM_SEEDS) * (FIRST + STEPS))
+        for number in range(first + steps):
+            on_progress(done * (first + steps) + number, len(runs) * (first + steps))
             watched.clear()
             step = trainer.step()
-            if number < FIRST:
+            if number < first:
                 continue
             found = quantities(step, watched, run)
             names = list(found)
