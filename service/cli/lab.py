@@ -32,7 +32,7 @@ def run(
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, such as 10-13 or 10,12.")] = "10",
     experiment: Annotated[
-        str | None, typer.Option(help="Declared runs: main, controls, matched, exactness, staleness, all.")
+        str | None, typer.Option(help="main, controls, matched, exactness, staleness or all.")
     ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as staleness=0; repeat for more.")
