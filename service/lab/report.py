@@ -40,8 +40,10 @@ PAIRS = (("dppo_binary_tv", "pg_is"), ("grpo", "pg_is"), ("dppo_binary_tv", "grp
 def label(name: str) -> str:
     """An arm in words."""
     run = Run.parse(f"{name}-s0")
-    where = {"rollout": "at μ's weights"}.get(run.settings.old_policy, "")
-    return METHODS[run.method].title + (f", π_old {where}" if where else "")
+    title = METHODS[run.method].title
+    if run.settings.old_policy == "current":
+        return title
+    return f"{title} at μ" if "π_old" in title else f"{title}, π_old at μ"
 
 
 def write_report(folder: Path, on_progress: Callable[[int, int], None] = lambda *_: None) -> list[Path]:
@@ -206,7 +208,7 @@ def words(results: Results, tables: dict[str, Rows], tokens: dict[str, Any]) -> 
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['claim']}: {CLAIMS[row['claim']][0]} | {row['claim_verdict']} | {row['statement']} | "
+        f"| {row['claim']}: {_cell(CLAIMS[row['claim']][0])} | {row['claim_verdict']} | {_cell(row['statement'])} | "
         f"{_interval(row)} | {_p(row.get('p_holm'))} | {row['verdict']} |"
         for row in tables["claims"]
     ]
@@ -240,10 +242,15 @@ def words(results: Results, tables: dict[str, Rows], tokens: dict[str, Any]) -> 
         "",
         "| statistic | estimate |",
         "|---|---|",
-        *(f"| {row['what']} | {_interval(row)} |" for row in tables["tokens"]),
+        *(f"| {_cell(row['what'])} | {_interval(row)} |" for row in tables["tokens"]),
         "",
     ]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """As a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def _interval(row: dict[str, Any]) -> str:
