@@ -4,6 +4,7 @@ DEMO_ARGS ?=
 SERVE_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+LAB_DIR ?= data/lab
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ DUCKDB1 := $(VENV)/duckdb1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo serve test test-gpu check format bench browser clean
+.PHONY: help install demo serve test test-gpu check format bench lab lab-quick browser clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +66,14 @@ format: install ## Rewrite the code as `make check` wants it
 
 bench: install ## Run the benchmarks
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# A fresh copy of the stored runs of benchmarks/lab, compared with them; what LAB_DIR has already is kept.
+lab: install ## Train the lab's main experiment on two cores and report (LAB_DIR=data/lab)
+	$(BIN)/dppo lab run --experiment main --processes 2 --dir $(LAB_DIR)
+	$(BIN)/dppo lab report --dir $(LAB_DIR) --against benchmarks/lab
+
+lab-quick: install ## Train two methods for some steps and check losses and masks; `make test` does it too
+	$(BIN)/python -m pytest -q tests/lab/test_quick.py
 
 BROWSER_HINT := Chromium is missing, which the browser tests need: sudo apt-get install chromium
 

@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["dppo_core", "service", "web"]
 TARGETS = ["help", "install", "demo", "serve", "test", "test-gpu"]
-TARGETS += ["check", "format", "bench", "browser", "clean"]
+TARGETS += ["check", "format", "bench", "lab", "lab-quick", "browser", "clean"]
 
 
 def output_of(*command: str) -> str:

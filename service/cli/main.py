@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from service.cli.lab import app as lab
 from service.cli.output import Output, fail, session
 from service.schemas.findings import sentence
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     "First minute: `dppo demo`. Then: `dppo serve` in one terminal, and in another `dppo upload RUN FILE`, "
     "`dppo checkpoint RUN --step N PATH`, `dppo analyze RUN --wait`.",
 )
+
+app.add_typer(lab, name="lab")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Server = Annotated[str, typer.Option("--server", envvar="DPPO_SERVER_URL", help="Address of the service.")]

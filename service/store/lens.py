@@ -80,7 +80,7 @@ class Lens:
     def __init__(self, catalog: Catalog, layout: Layout) -> None:
         self._catalog, self._layout = catalog, layout
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock, self._publishing = threading.Lock(), threading.Lock()
         self._published: _Publication | None = None
         self._versions = layout.root / ".lens"
         self._versions.mkdir(exist_ok=True)
@@ -91,13 +91,14 @@ class Lens:
 
     def publish(self) -> None:
         """Make everything that is in the catalog visible to readers, atomically. Returns when it is."""
-        path = self._catalog.exclusive(self._build)
-        published = _Publication.of(duckdb.connect(path, read_only=True), self._published)
-        with self._lock:
-            self._published = published  # the one before is closed when the last who reads it lets go of it
-        for version in self._versions.iterdir():
-            if version != path:
-                version.unlink(missing_ok=True)  # open cursors keep reading the unlinked file
+        with self._publishing:  # else one removes what another is about to open, or puts an older one in its place
+            path = self._catalog.exclusive(self._build)
+            published = _Publication.of(duckdb.connect(path, read_only=True), self._published)
+            with self._lock:
+                self._published = published  # the one before is closed when the last who reads it lets go of it
+            for version in self._versions.iterdir():
+                if version != path:
+                    version.unlink(missing_ok=True)  # open cursors keep reading the unlinked file
 
     def _build(self, cursor: duckdb.DuckDBPyConnection) -> Path:
         path = self._versions / f"{next(self._numbers)}.duckdb"

@@ -27,8 +27,10 @@ def weight_bytes(path: str, dtype: torch.dtype) -> int:
 
 def row_bytes(path: str, dtype: torch.dtype) -> int:
     """Bytes of one hidden state of a checkpoint."""
-    config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    return int((config.get("text_config") or config)["hidden_size"]) * dtype.itemsize
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, local_files_only=True)  # which knows GPT-2's n_embd by this name too
+    return int(config.get_text_config().hidden_size) * dtype.itemsize
 
 
 def available_bytes(device: torch.device) -> int:
