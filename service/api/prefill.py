@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ __all__ = ["Prefill"]
 SECONDS = 1.0  # between two looks at what is published
 LEAST_TOKENS = 500_000  # of an analysis: smaller ones answer at once
 MOST_ANALYSES = 4  # the newest ones: results are kept up to a size
+REST = 20  # times as long as the last opening took: a run that is logged live changes every minute
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +34,7 @@ class Prefill:
         self.waiting = 0
         self._app, self._services = app, services
         self._opened: dict[str, int] = {}  # analysis → the state of its run when its pages were opened
+        self._rests: dict[str, float] = {}  # … and until when they are not opened again
         threading.Thread(target=self._follow, name="prefill", daemon=True).start()
 
     def _follow(self) -> None:
@@ -47,10 +50,15 @@ class Prefill:
         states = self._services.store.lens.states
         newest = self._services.store.analyses.all()[:MOST_ANALYSES]
         done = [row for row in newest if row["n_finished"] == row["n_steps"] and row["n_tokens"] >= LEAST_TOKENS]
-        return [row for row in done if self._opened.get(row["analysis"]) != states.get(row["run"])]
+        return [
+            row
+            for row in done
+            if self._opened.get(row["analysis"]) != states.get(row["run"])
+            and time.monotonic() >= self._rests.get(row["analysis"], 0.0)
+        ]
 
     async def _open(self, row: dict[str, Any]) -> None:
-        addresses = _addresses(row["analysis"], row["run"])
+        addresses, began = _addresses(row["analysis"], row["run"]), time.monotonic()
         state = self._services.store.lens.states.get(row["run"])
         settings = self._services.settings
         headers = {} if settings.token is None else {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
@@ -65,6 +73,7 @@ class Prefill:
                 if state is not None:
                     self._opened[row["analysis"]] = state
         self.waiting = 0
+        self._rests[row["analysis"]] = time.monotonic() + REST * (time.monotonic() - began)
 
 
 def _addresses(analysis: str, run: str) -> list[str]:
