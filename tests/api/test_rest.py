@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from tests.conftest import Checkpoints
 from tests.live import Server
+from tests.tiny import records
 
 # Five tokens of one response per sign, worked by hand: (mu, new, A) → PPO(.2, .28), DPPO binary TV .15
 ROWS = [
@@ -250,6 +252,39 @@ def test_uploads_runs_and_metrics(rest: Server) -> None:
     assert "dppo_runs 1" in text
     assert "dppo_response_tokens 20" in text
     assert httpx.get(f"{rest.url}/readyz").json()["status"] == "ready"
+
+
+def parquet(lines: bytes) -> bytes:
+    buffer = BytesIO()
+    pq.write_table(pa.Table.from_pylist([json.loads(line) for line in lines.splitlines()]), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pack"),
+    [
+        ("application/json", bytes),
+        ("application/gzip", gzip.compress),
+        ("application/zstd", lambda body: pa.compress(body, codec="zstd", asbytes=True)),
+        ("application/octet-stream", gzip.compress),
+        ("application/vnd.apache.parquet", parquet),
+    ],
+)
+def test_every_content_type_is_taken_and_the_content_decides(
+    server: Server, kind: str, pack: Callable[[bytes], bytes]
+) -> None:
+    server.api.post("/runs", json={"run": "kinds"})
+    body = pack(b"".join(json.dumps(row).encode() + b"\n" for row in records()))
+    accepted = server.api.put("/runs/kinds/rollouts", content=body, headers={"content-type": kind})
+    assert accepted.status_code == 202
+    done = server.wait(accepted.json())
+    assert (done["state"], done["result"]["rollouts"]) == ("done", 12)
+
+
+def test_the_methods_are_told(rest: Server) -> None:
+    methods = {method["method"]: method for method in rest.api.get("/methods").json()}
+    assert len(methods) > 45
+    assert methods["ppo_rollout"]["title"]
 
 
 def test_every_route_of_the_contract_is_there(rest: Server) -> None:

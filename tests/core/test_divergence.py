@@ -40,6 +40,11 @@ def test_binary_kl_of_five_hundredths_allows_what_the_table_says(p: float, low: 
     assert (outside > 0.05).all()
 
 
+def test_binary_kl_of_five_hundredths_lets_a_rare_token_grow_fiftyfold() -> None:
+    below, above = binary_kl(logs(0.001, 0.001), logs(0.0535, 0.0537))
+    assert below < 0.05 < above
+
+
 def test_kl_near_certainty_keeps_the_mass_that_the_common_form_loses() -> None:
     # log p from −.7 to −1e-12: .4966 ln(.4966/1) + .5034 ln(.5034/1e-12); 1 − p + 1e-8 would give 8.58
     kl = binary_kl(torch.tensor([-0.7]), torch.tensor([-1e-12], dtype=torch.float64)).item()

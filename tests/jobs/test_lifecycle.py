@@ -131,18 +131,20 @@ import sys, time, duckdb
 path, stop = sys.argv[1:]
 expected = {0: int(sys.stdin.readline()), 1: int(sys.stdin.readline())}
 import os
-reads, seen = 0, set()
+reads, before, between, seen = 0, 0, 0, set()
 while not os.path.exists(stop):
     with duckdb.connect(path, read_only=True) as connection:
-        for analysis, step, n in connection.execute(
-            "SELECT analysis, step, count(*) FROM tokens GROUP BY analysis, step").fetchall():
+        found = connection.execute("SELECT analysis, step, count(*) FROM tokens GROUP BY analysis, step").fetchall()
+        before += not found and connection.execute("SELECT count(*) FROM runs").fetchone()[0] > 0
+        between += 0 < len(found) < 2 * len(expected)
+        for analysis, step, n in found:
             assert n == expected[step], (step, n, expected)
             seen.add((analysis, step))
         connection.execute("SELECT count(*), sum(len(prompt_text)) FROM rollouts").fetchone()
         connection.execute("SELECT * FROM step_summary").fetchall()
         connection.execute("SELECT * FROM analysis_scorings").fetchall()
     reads += 1
-print(reads, len(seen))
+print(reads, before, between, len(seen))
 """
 
 
@@ -170,8 +172,10 @@ def test_a_reader_beside_upload_scoring_and_publication(
     stop.touch()
     out, errors = reader.communicate(timeout=60)
     assert reader.returncode == 0, errors
-    reads, seen = map(int, out.split())
+    reads, before, between, seen = map(int, out.split())
     assert reads > 5
+    assert before > 0  # while the run was uploaded and its first step scored
+    assert between > 0  # while others were
     assert seen == 2 * STEPS
 
 

@@ -21,6 +21,7 @@ from service.worker.measure import cohen_kappa
 CONTRACT = {
     "runs": "run created_at framework temperature top_p top_k logprobs_mode tokenizer n_steps n_rollouts n_tokens",
     "checkpoints": "checkpoint run step label path adapter fingerprint",
+    "analysis_scorings": "analysis step scoring old_checkpoint new_checkpoint span n_tokens device",
     "rollouts": "run step group_id sample_id upload reward advantage prompt_tokens response_tokens counted_tokens "
     "finish_reason policy_version prompt_text response_text meta",
     "analyses": "analysis run created_at source anchor evaluated_at eps_low eps_high dual_clip delta_tv_low "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.live import Server
 from tests.web import chromium, hand, story
 from tests.web.chromium import drawn, query, slot
 from tests.web.conftest import Site
@@ -170,6 +173,7 @@ PAGES = {
     "mismatch": lambda site: f"{site.exact.url}/analyses/{site.exact.two}/mismatch?step=1",
     "methods": lambda site: f"{site.url}/analyses/{site.analysis}/methods",
     "theory": lambda site: f"{site.url}/analyses/{site.analysis}/theory",
+    "nothing to compare yet": lambda site: f"{site.url}/compare",
     "compare": lambda site: f"{site.url}/compare?a={site.analysis}&a_step=0&b={site.analysis}&b_step=1",
 }
 
@@ -187,12 +191,51 @@ def test_every_page_in_both_themes_and_widths(page: Page, site: Site, name: str)
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 844})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert serious(page) == []
+            assert serious(page) == []
     assert papers == {"light": "rgb(253, 252, 249)", "dark": "rgb(22, 23, 25)"}
     assert page.evaluate("localStorage.getItem('dppo-theme')") == "dark"
     page.locator("#theme").click()  # the profile is shared: leave it light
     assert page.locator("h1").count() == 1
     assert page.locator("main").count() == 1
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_logging_in_and_errors_keep_nobody_out(
+    browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"], width: int
+) -> None:
+    with Server(tmp_path / "data", env={"DPPO_TOKEN": "secret"}) as server:
+        page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}).new_page()
+        page.goto(f"{server.url}/runs/none")
+        assert "/login" in page.url
+        assert serious(page) == []
+        page.locator("input[type=password]").fill("secret")
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_be_visible()
+        page.wait_for_url("**/runs/none")
+        expect(page.locator("main")).to_contain_text("there is no run")
+        assert serious(page) == []
+        page.goto(server.url)  # before there is any run
+        assert serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.context.close()
+
+
+def test_paper_is_white(page: Page, site: Site) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto(PAGES["disagreement"](site))
+    drawn(page)
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 28, 26)"
+    plot = page.locator('[data-name="ratio_plane"]')
+    assert "invert" in plot.evaluate("plot => getComputedStyle(plot).filter")
+    page.emulate_media(media="screen")
+    assert plot.evaluate("plot => getComputedStyle(plot).filter") == "none"
+    page.emulate_media(media="screen", color_scheme="light")
+    page.reload()
+    drawn(page)
+    page.emulate_media(media="print")
+    assert plot.evaluate("plot => getComputedStyle(plot).filter") == "none"
 
 
 def serious(page: Page) -> list[str]:

@@ -43,7 +43,8 @@ export class Figures {
     if (plot.dataset.view !== undefined) {
       for (const [name, value] of this.query()) address.searchParams.set(name, value);
     }
-    address.searchParams.set("theme", window.dppoTheme());
+    const theme = window.dppoTheme();
+    address.searchParams.set("theme", theme);
     plot.setAttribute("aria-busy", "true");
     try {
       const response = await fetch(address, { signal });
@@ -59,6 +60,7 @@ export class Figures {
         ...(brush && { modeBarButtons: [["select2d", ...CONFIG.modeBarButtons[0]]] }),
         displayModeBar: plot.dataset.view === undefined ? false : "hover",
       });
+      plot.dataset.drawn = theme;
       if (!plot.dataset.wired) wire(plot, this.plots);
       plot.removeAttribute("aria-busy");
     } catch (error) {
