@@ -56,7 +56,7 @@ def test_first_look(real_step: RealStep, tmp_path: Path) -> None:
         "'disputed': disputed[['dppo_only', 'ppo_only']].sum(axis=1).tolist(), 'service': service.url}",
         DPPO_DATA_DIR=str(real_step.server.data_dir),
     )
-    assert figures == 4
+    assert figures == 5
     assert found["service"] == real_step.server.url
     expected = real_step.expected["anchor_rollout"]
     cells = expected["cells"]["binary_tv_0.15"]  # this step has no token with A = 0
