@@ -11,7 +11,7 @@ from typing import Any
 from service.ingest.adapters.common import entries, kept
 from service.ingest.adapters.fields import Fields
 
-__all__ = ["Branch", "Node", "branches_of", "nodes_of"]
+__all__ = ["Branch", "Node", "branches_of", "leaves_of", "nodes_of", "path_to"]
 
 _NUMBERS = ("logprobs", "trainer_logprobs", "advantages", "entropies")
 _LOGPROBS = ("logprobs", "trainer_logprobs")
@@ -91,13 +91,11 @@ def _spread(node: Fields, name: str, values: list[Any] | None, mask: list[bool])
 
 def branches_of(trace: Fields, nodes: list[Node]) -> list[Branch]:
     """The branches in which a token counts. One that has no prompt, or too many tokens, is noted in `trace.errors`."""
-    parents = {node.parent for node in nodes}
-    leaves = [index for index in range(len(nodes)) if index not in parents]
     branches: list[Branch] = []
     taken: set[int] = set()  # sampled nodes that count in an earlier branch
     total = 0
-    for index, leaf in enumerate(leaves):
-        path = _path(nodes, leaf)
+    for index, leaf in enumerate(leaves_of(nodes)):
+        path = path_to(nodes, leaf)
         total += sum(1 + len(nodes[place].ids) for place in path)
         if total > _MAX_TOKENS:
             trace.wrong("nodes", f"have branches of more than {_MAX_TOKENS} tokens together")
@@ -109,7 +107,14 @@ def branches_of(trace: Fields, nodes: list[Node]) -> list[Branch]:
     return branches
 
 
-def _path(nodes: list[Node], leaf: int) -> list[int]:
+def leaves_of(nodes: list[Node]) -> list[int]:
+    """The nodes that no other follows; each ends a branch, whose index is its place here."""
+    parents = {node.parent for node in nodes}
+    return [index for index in range(len(nodes)) if index not in parents]
+
+
+def path_to(nodes: list[Node], leaf: int) -> list[int]:
+    """The nodes of a branch, from its root."""
     path = [leaf]
     while (parent := nodes[path[-1]].parent) is not None:
         path.append(parent)

@@ -4,8 +4,9 @@ A line is an episode of traces, or one trace. A trace is a graph of messages, ea
 from a root to a leaf is a branch, and each branch becomes a response, as the trainer makes one training sample of it.
 Where branches share a sampled message, it counts in the first of them alone: there it is trained.
 
-What the trainer learns later stands in files beside the stream (`annotations/`), and is read where it has been folded
-into the nodes: `trainer_logprobs`, `entropies`, `is_masked`.
+What is learned later (`advantages`, `trainer_logprobs`, `entropies`, `is_masked`) prime-rl writes into files beside the
+stream, `annotations/`: `dppo convert prime-rl` joins them (`adapters.annotations`), and a line that has them in its
+nodes is read as it is. The stream holds the episodes of evaluations too, which are not trained on: they are left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["VERIFIERS"]
 
 _NO_TRACE = LeftOut("the episode has no trace; it failed before there was one")
 _NOT_TRAINED = LeftOut("its agent is not trained: the tokens are not of this run's policy")
+_EVALUATION = LeftOut("it is work of an evaluation, which is not trained on")
 _NO_TOKENS = LeftOut("no token of it was sampled, or the client that sampled kept no token ids")
 
 
@@ -34,6 +36,9 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     shared = _shared(episode)
     traces = [episode] if "nodes" in raw else episode.each("traces")
     episode.check()
+    if shared["meta"]["work"] == "eval":
+        yield _EVALUATION
+        return
     if not traces:
         yield _NO_TRACE
     for trace in traces:
