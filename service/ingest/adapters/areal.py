@@ -12,7 +12,7 @@ from typing import Any
 
 from service.ingest.adapters.base import Adapter
 from service.ingest.adapters.fields import Fields
-from service.ingest.adapters.text import TOKENISE, rest
+from service.ingest.adapters.text import TOKENISE
 
 __all__ = ["AREAL"]
 
@@ -29,7 +29,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     task, sample = fields.name("task_id"), fields.integer("sample_idx")
     prompt, response = fields.text("prompt"), fields.text("completion")
     step, head, reward = fields.step("tail_version"), fields.integer("head_version"), fields.number("reward")
-    meta = rest(fields, _MAPPED)
+    meta = fields.rest(_MAPPED)
     fields.check()
     yield {
         "step": step,

@@ -14,7 +14,7 @@ from typing import Any
 
 from service.ingest.adapters.base import Adapter
 from service.ingest.adapters.fields import Fields
-from service.ingest.adapters.text import TOKENISE, conversation, reply, rest, text_group
+from service.ingest.adapters.text import TOKENISE, conversation, reply, text_group
 
 __all__ = ["TRL"]
 
@@ -31,7 +31,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     prompt, response = conversation(fields, "prompt"), reply(fields, "completion")
     step, advantage = fields.step("step"), fields.number("advantage")
     rewards = {name: fields.number(name) for name in raw if name not in _MAPPED and isinstance(raw[name], float)}
-    meta = rest(fields, (*_MAPPED, *rewards))
+    meta = fields.rest((*_MAPPED, *rewards))
     fields.check()
     assert prompt is not None
     given = {name: reward for name, reward in rewards.items() if reward is not None}
