@@ -98,6 +98,8 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
     assert (second["finish_reason"], second["group_id"], second["minibatch"]) == ("truncated", "20", [0, 0])
     assert second["policy_version"] is None  # two versions; which token is whose is not in the file
     assert json.loads(second["meta"])["weight_versions"] == ["6", "7"]
+    (told,) = [note for note in manifest["notes"] if note["code"] == "several_policy_versions"]
+    assert (told["count"], told["examples"][0]["sample_id"]) == (1, "41")
     assert (third["minibatch"], third["prompt_text"]) == ([1], None)
     assert json.loads(third["meta"])["prompt"] == [{"role": "user", "content": "3+3?"}]
     assert fourth["response_mask"] == [False, False]  # remove_sample

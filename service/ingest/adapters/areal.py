@@ -30,6 +30,9 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     prompt, response = fields.text("prompt"), fields.text("completion")
     step, head, reward = fields.step("tail_version"), fields.integer("head_version"), fields.number("reward")
     meta = fields.rest(_MAPPED)
+    # −1 is the version of prompt tokens in some workflows: the response's lowest is then not known.
+    if head is not None and step is not None and 0 <= head < step:
+        meta["policy_versions"] = [head, step]
     fields.check()
     yield {
         "step": step,
@@ -38,7 +41,6 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "prompt_text": prompt,
         "response_text": response,
         "reward": reward,
-        # −1 is the version of prompt tokens in some workflows: the response's lowest is then not known.
         "policy_version": step if head == step else None,
         "meta": meta,
         TOKENISE: {"prompt": prompt, "response": response},

@@ -134,9 +134,12 @@ def test_every_field(importing: Importing) -> None:
 def test_a_policy_that_changed_meanwhile(importing: Importing) -> None:
     """Which token is of which version is not in the file."""
     work = {"type": "train", "step": 6, "policy": {"start": 4, "end": 5}}
-    importing([episode(run={"type": "train", "id": "r", "work": work})])
+    manifest = importing([episode(run={"type": "train", "id": "r", "work": work})])
     (row,) = importing.rows()
     assert row["policy_version"] is None
+    (found,) = [one for one in manifest["notes"] if one["code"] == "several_policy_versions"]
+    assert found["count"] == 1
+    assert "(up to 1 apart)" in found["message"]
     assert json.loads(row["meta"])["policy"] == {"start": 4, "end": 5}
 
 
