@@ -6,7 +6,7 @@ __all__ = ["CONVERTED", "what_it_is"]
 
 CONVERTED = ("slime", "miles")  # formats of several files, which are joined where they are
 
-_INDEX = "an index of prime-rl's traces. Upload the stream that it is of, or `dppo convert prime-rl` it with its annotations."
+_INDEX = "an index of prime-rl's traces. Upload the stream, or `dppo convert prime-rl` it with its annotations."
 _FOREIGN: tuple[tuple[frozenset[str], str], ...] = (
     (
         frozenset({"input_prompt", "output_response", "score", "env_class"}),
