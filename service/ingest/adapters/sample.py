@@ -2,6 +2,9 @@
 
 `tokens` is prompt + response, `response_length` says where the response begins, and every list about tokens is over the
 response. Plain data in, plain data out: what holds tensors is turned into lists before it comes here.
+
+`turn` stays null: `loss_mask` is 0 on a tool's tokens, but also on those that an earlier policy sampled in a partial
+rollout, so that a gap in it need not be another's turn.
 """
 
 from __future__ import annotations
