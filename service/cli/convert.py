@@ -14,14 +14,15 @@ from typing import Any
 from service.cli.exports import DATAPROTO, SKYRL, Export, instructions
 from service.cli.output import Output, fail
 from service.cli.survey import Dump, Files, by_step, survey
-from service.cli.whole import record_file
+from service.cli.traces import is_json, trace_records
+from service.cli.whole import named, record_file
 from service.errors import BadRecord, Invalid, LensError, UnsupportedMedia
 from service.ingest.adapters import miles, slime
 from service.ingest.adapters.sample import Notes
 
 __all__ = ["FORMATS", "convert_command"]
 
-FORMATS = ("auto", "slime", "miles", "skyrl", "verl", "roll")
+FORMATS = ("auto", "prime-rl", "slime", "miles", "skyrl", "verl", "roll")
 _PICKLED: Mapping[str, Export] = {"skyrl": SKYRL, "verl": DATAPROTO, "roll": DATAPROTO}
 UNCLAIMED = "responses at the loss belong to no sample of these files"
 
@@ -94,6 +95,10 @@ def _records(
     format_: str, files: list[Path], reading: Files, step: int | None, summary: _Summary, done: Done
 ) -> Iterator[dict[str, Any]]:
     """The native records of all files, step by step."""
+    if format_ == "prime-rl" or (format_ == "auto" and all(map(is_json, files))):
+        summary.format = "prime-rl"
+        yield from trace_records(files, step, summary.notes, done)
+        return
     dumps = survey(files, reading, step, summary.notes, done)
     is_miles = format_ == "miles" or (format_ == "auto" and any(dump.is_miles for dump in dumps))
     summary.format = "miles" if is_miles else "slime"
@@ -139,8 +144,7 @@ def _named(*paths: Path) -> Iterator[None]:
     """Errors with the files' names in front."""
     names = " and ".join(path.name for path in paths)
     try:
-        yield
-    except BadRecord as error:
-        raise BadRecord(f"{names}: {error.detail}", error.errors) from error
+        with named(*paths):
+            yield
     except (TypeError, AttributeError, KeyError, IndexError) as error:  # some value is not of the type it always is
         raise BadRecord(f"{names}: not laid out as its trainer writes it ({error}).") from error

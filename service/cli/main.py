@@ -95,6 +95,8 @@ def upload(
             output.note(f"run {run!r} exists: its sampling, framework and tokenizer stay as they are")
         results = []
         for file in files:
+            if any((folder / "annotations").is_dir() for folder in file.resolve().parents[:2]):
+                output.note(f"note: {file.name} has annotations beside it, which dppo convert prime-rl joins to it")
             with output.progress(f"sending {file.name}") as update:
                 of_file = _step_in_name(file) if step is None else step
                 job = client.upload(run, file, update, format=format, step=of_file, replace=replace)
@@ -121,14 +123,17 @@ def _step_in_name(file: Path) -> int | None:
 
 @app.command()
 def convert(
-    format: Annotated[str, typer.Argument(help="auto, slime, miles, skyrl, verl or roll.")],  # noqa: A002
+    format: Annotated[str, typer.Argument(help="auto, prime-rl, slime, miles, skyrl, verl or roll.")],  # noqa: A002
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Dumps of one trainer.")],
     out: Annotated[Path, typer.Option("-o", "--out", dir_okay=False, help="File to write: .jsonl or .jsonl.gz.")],
     step: Annotated[int | None, typer.Option(min=0, help="Step of dumps that do not say theirs.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn torch dumps (slime, miles) into a file that `dppo upload` takes. No pickle is ever run; needs torch here."""
+    """Join what a trainer wrote into several files (prime-rl's traces and annotations; slime, miles) for `dppo upload`.
+
+    Torch dumps need torch here; no pickle is ever run.
+    """
     from service.cli.convert import FORMATS, convert_command
 
     output = Output(as_json)

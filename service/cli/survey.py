@@ -12,11 +12,11 @@ from typing import Any
 from service.cli.dumps import plain, read_parquet, read_torch
 from service.errors import BadRecord, Invalid, UnsupportedMedia
 from service.ingest.adapters import miles, slime
-from service.ingest.adapters.sample import SAMPLE_FIELDS, Notes
+from service.ingest.adapters.common import UNUSED
+from service.ingest.adapters.sample import Notes
 
 __all__ = ["Dump", "Files", "by_step", "survey"]
 
-_FIELDS = {*SAMPLE_FIELDS, *slime.TRAIN_FIELDS, *miles.LOSS_FIELDS}
 _TOP = ("format_version", "rollout_id", "rank", "call", "raw_reward", "metadata")
 _OF_THE_SHARDS = ("partition", "micro_batch_indices", "num_microbatches")
 _EVALUATION = re.compile(r"(?:^|[^a-z])eval_\d+$")
@@ -98,7 +98,7 @@ def by_step(dumps: Iterable[Dump]) -> dict[int, dict[str, Dump]]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
-    """A file as plain data of the fields that are used, and the names of the others."""
+    """A file as plain data without what no record keeps (`UNUSED`), of which the names are told."""
     with path.open("rb") as file:
         if file.read(4) == b"PAR1":
             return {"rows": plain(read_parquet(path, miles.COLUMNS))}, frozenset()
@@ -106,11 +106,11 @@ def _read(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
     samples = raw.get("samples")
     if not isinstance(samples, list) or not all(isinstance(one, dict) for one in samples):
         raise _unknown(path, raw)
-    content = _fields(raw, _TOP) | {"samples": [_fields(one, _FIELDS) for one in samples]}
+    content = _fields(raw, _TOP) | {"samples": [_fields(one, one.keys() - UNUSED.keys()) for one in samples]}
     if isinstance(raw.get("dp_shards"), list):
         content["dp_shards"] = [_fields(one, _OF_THE_SHARDS) for one in raw["dp_shards"] if isinstance(one, dict)]
-    left_out = {str(key) for one in samples for key in one if one[key] is not None}
-    return content, frozenset(left_out - _FIELDS)
+    left_out = {name for one in (raw, *samples) for name in UNUSED if one.get(name) is not None}
+    return content, frozenset(left_out)
 
 
 def _unknown(path: Path, content: Mapping[str, Any]) -> UnsupportedMedia:

@@ -1,4 +1,4 @@
-"""A file of records that appears whole or not at all."""
+"""A file of records that appears whole or not at all, and the names of those that it is made of."""
 
 from __future__ import annotations
 
@@ -11,9 +11,19 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from service.errors import Invalid
+from service.errors import BadRecord, Invalid
 
-__all__ = ["record_file"]
+__all__ = ["named", "record_file"]
+
+
+@contextmanager
+def named(*paths: Path) -> Iterator[None]:
+    """Refusals with the files' names in front."""
+    try:
+        yield
+    except BadRecord as error:
+        names = " and ".join(path.name for path in paths)
+        raise BadRecord(f"{names}: {error.detail}", error.errors) from error
 
 
 @contextmanager

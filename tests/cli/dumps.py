@@ -70,6 +70,11 @@ def samples() -> list[Fields]:
             status="completed",
             metadata={"source_name": "math"},
             session_id="s-40",
+            train_metadata={"weight": 2},
+            rollout_top_p_token_ids=[11, 12, 4, 30, 31, 13],
+            rollout_top_p_token_offsets=[0, 1, 3, 4, 5, 6],
+            rollout_routed_experts=[[0]] * 5,
+            teacher_log_probs=[-1.0] * 5,
         ),
         sample(
             group_index=20,
@@ -142,7 +147,11 @@ def slime_train(path: Path, rollout_id: int = 7, **changes: Any) -> Path:
             torch.tensor([-0.25]),
             torch.tensor([-2.5, -3.5]),
         ],
-        "ref_log_probs": [torch.zeros(row["response_length"]) for row in rows],
+        "entropy": [torch.full((row["response_length"],), 0.5) for row in rows],
+        **{
+            name: [torch.zeros(row["response_length"]) for row in rows]
+            for name in ("ref_log_probs", "values", "returns", "kl", "opd_reverse_kl")
+        },
         "advantages": [torch.full((row["response_length"],), 0.5 - index % 2) for index, row in enumerate(rows)],
         **changes,
     }

@@ -47,7 +47,10 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
     assert (summary["format"], summary["records"], summary["tokens"]) == ("slime", 4, 10)
     assert summary["steps"] == {"7": 4}
     assert summary["fields"]["old_logprobs"] == 4
-    assert "ref_log_probs" in summary["fields_left_out"]
+    assert summary["fields_left_out"] == [
+        *("kl", "opd_reverse_kl", "ref_log_probs", "returns", "rollout_routed_experts"),
+        *("rollout_top_p_token_ids", "rollout_top_p_token_offsets", "teacher_log_probs", "values"),
+    ]
     manifest = importing(out)
     assert (manifest["rollouts"], manifest["warnings"]) == (4, [])
     first, second, third, fourth = importing.rows()
@@ -83,10 +86,20 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
         "normalized_reward": 0.5,
         "rollout_id": 40,
         "source": "math",
+        "entropy": [0.5, 0.5, None, None, 0.5],
+        "rollout_mask_sums": 3,
+        "total_lengths": 7,
+        "rank": 0,
+        "non_generation_time": 0,
+        "spec_info": {"spec_accept_token_num": 0, "spec_draft_token_num": 0},
+        "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
+        "train_metadata": {"weight": 2},
     }
     assert (second["finish_reason"], second["group_id"], second["minibatch"]) == ("truncated", "20", [0, 0])
     assert second["policy_version"] is None  # two versions; which token is whose is not in the file
     assert json.loads(second["meta"])["weight_versions"] == ["6", "7"]
+    (told,) = [note for note in manifest["notes"] if note["code"] == "several_policy_versions"]
+    assert (told["count"], told["examples"][0]["sample_id"]) == (1, "41")
     assert (third["minibatch"], third["prompt_text"]) == ([1], None)
     assert json.loads(third["meta"])["prompt"] == [{"role": "user", "content": "3+3?"}]
     assert fourth["response_mask"] == [False, False]  # remove_sample
@@ -101,7 +114,9 @@ def test_miles_through_the_real_import(importing: Importing, tmp_path: Path) -> 
     files = [miles_rollout(tmp_path / "7.pt"), miles_loss(tmp_path / "rank_0_call_3.pt", 0, 3, [2, 0])]
     files += [miles_loss(tmp_path / "rank_1_call_3.pt", 1, 3, [2, 0])]  # a tensor-parallel copy
     files += [miles_loss(tmp_path / "rank_2_call_3.pt", 2, 3, [3, 1])]
-    assert "4 responses of 1 step" in convert("auto", *files, "-o", out).stdout
+    said = convert("auto", *files, "-o", out)
+    assert "4 responses of 1 step" in said.stdout
+    assert "left out: finite, pg_loss, ppo_kl, " in said.stderr
     importing(out)
     first, second, third, fourth = importing.rows()
     assert first["old_logprobs"] == [-0.625, -0.375, None, None, -1.625]

@@ -30,8 +30,8 @@ def test_choice() -> None:
     assert choose("auto", frozenset(record()), both) is NATIVE
     assert choose("auto", frozenset({"nothing", "known"}), both) is NATIVE
     assert choose("groups", frozenset(), both) is GROUPS
-    with pytest.raises(Invalid, match="There is no format 'slime'; the formats are auto, groups, native"):
-        choose("slime", frozenset(), both)
+    with pytest.raises(Invalid, match="There is no format 'lime'; the formats are auto, groups, native"):
+        choose("lime", frozenset(), both)
     assert NATIVE in ADAPTERS
 
 

@@ -295,6 +295,23 @@ def test_raw_log_probs_at_another_temperature_are_not_an_anchor(server: Server, 
     assert all(token["log_mismatch"] is None for token in tokens_of(server, job["result"]["analysis"]))
 
 
+def test_log_probs_of_which_nobody_said_how_they_were_made(server: Server, checkpoints: Checkpoints) -> None:
+    """Made up, so that the audit cannot tell either. At temperature 1 raw and processed are the same."""
+    told = {}
+    for run, sampling in (("silent", {}), ("said", {"logprobs_mode": "processed"}), ("plain", {"temperature": 1.0})):
+        create(server, run, records(groups=1), **{"temperature": 0.6, **sampling})
+        register(server, run, checkpoints.steps[:2])
+        told[run] = [one for one in server.analyze(run)["warnings"] if "logprobs_mode was not given" in one]
+    assert told == {
+        "silent": [
+            "sampling.logprobs_mode was not given at temperature 0.6; the logged log-probs are taken as processed "
+            "(temperature applied). Raw ones would show a false mismatch."
+        ],
+        "said": [],
+        "plain": [],
+    }
+
+
 def test_what_can_be_known_before_scoring_is_said_before(
     server: Server, checkpoints: Checkpoints, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from service.ingest.adapters.areal import AREAL
 from service.ingest.adapters.atropos import ATROPOS
 from service.ingest.adapters.base import Adapter, LeftOut
 from service.ingest.adapters.dataproto import DATAPROTO
+from service.ingest.adapters.foreign import CONVERTED, what_it_is
 from service.ingest.adapters.native import NATIVE
 from service.ingest.adapters.nemo_rl import NEMO_RL
 from service.ingest.adapters.open_instruct import OPEN_INSTRUCT
@@ -39,12 +40,21 @@ def choose(format_: str, names: frozenset[str], adapters: Sequence[Adapter] = AD
     """The adapter called `format_`; for "auto" the first that recognises a record with these field names.
 
     A record that none recognises is taken for a native one, so that the errors speak of the native fields. Raises
-    `Invalid` for a format that does not exist.
+    `Invalid` for a format that does not exist, and for a file that is known to be of no use as it is.
     """
     if format_ == "auto":
-        return next((adapter for adapter in adapters if adapter.recognises(names)), NATIVE)
+        found = next((adapter for adapter in adapters if adapter.recognises(names)), None)
+        words = what_it_is(names) if found is None else None
+        if words is not None:
+            raise Invalid(f"This is {words}")
+        return found or NATIVE
     for adapter in adapters:
         if adapter.name == format_:
             return adapter
+    if format_ in CONVERTED:
+        raise Invalid(
+            f"{format_}'s dumps are joined where they are: `dppo convert {format_} FILES -o FILE.jsonl.gz` makes the "
+            "file to upload."
+        )
     known = ", ".join(["auto", *(adapter.name for adapter in adapters)])
     raise Invalid(f"There is no format {format_!r}; the formats are {known}.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from service.ingest.adapters.base import Adapter
 from service.ingest.adapters.fields import Fields
-from service.ingest.adapters.text import TOKENISE, rest
+from service.ingest.adapters.text import TOKENISE
 
 __all__ = ["AREAL"]
 
@@ -29,7 +29,10 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     task, sample = fields.name("task_id"), fields.integer("sample_idx")
     prompt, response = fields.text("prompt"), fields.text("completion")
     step, head, reward = fields.step("tail_version"), fields.integer("head_version"), fields.number("reward")
-    meta = rest(fields, _MAPPED)
+    meta = fields.rest(_MAPPED)
+    # −1 is the version of prompt tokens in some workflows: the response's lowest is then not known.
+    if head is not None and step is not None and 0 <= head < step:
+        meta["policy_versions"] = [head, step]
     fields.check()
     yield {
         "step": step,
@@ -38,7 +41,6 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "prompt_text": prompt,
         "response_text": response,
         "reward": reward,
-        # −1 is the version of prompt tokens in some workflows: the response's lowest is then not known.
         "policy_version": step if head == step else None,
         "meta": meta,
         TOKENISE: {"prompt": prompt, "response": response},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ __all__ = [
     "MAX_NAME",
     "MAX_STEP",
     "MAX_TOKEN",
+    "NOTHING_COUNTS",
+    "UNUSED",
     "Span",
     "clip",
     "entries",
@@ -28,9 +30,12 @@ __all__ = [
     "number",
     "plain",
     "prompt_hash",
+    "rest",
+    "shift",
     "show",
     "text",
     "token_id",
+    "turns",
     "within",
 ]
 
@@ -40,6 +45,34 @@ MAX_NAME = 150  # characters
 _MAX_DEPTH = 60
 _CLIP = 60  # characters of a value in a message
 _T = TypeVar("_T")
+
+NOTHING_COUNTS = "their mask marks no token of the response"  # why a row is left out
+
+# Lists and objects that formats have and no record keeps, each with the reason. Every other field that has no place of
+# its own in the record goes to meta (`rest`), a trainer's new ones too.
+_FOLLOWS = "follows from the two log-probs"
+_OTHER = "another model's (a reference, a teacher), neither μ nor the trainer's π"
+_CRITIC = "of a critic: what became of it is in the advantage"
+_PROMPT = "of prompt tokens, which are not sampled"
+_NUCLEUS = "ids without log-probs: not enough for a divergence over them"
+_PLACE = "says where a token is, which its place in the list says"
+_ROUTES = "which experts a token went through"
+_IMAGE = "pixels"
+UNUSED: Mapping[str, str] = {
+    **dict.fromkeys(("mismatch_kl", "log_importance_ratio", "importance_ratio", "prob_delta"), _FOLLOWS),
+    **dict.fromkeys(("train_rollout_abs_diff", "ppo_kl", "pg_loss", "finite"), _FOLLOWS),
+    **dict.fromkeys(("ref_logprobs", "ref_log_probs", "reference_logprobs", "base_action_log_probs"), _OTHER),
+    **dict.fromkeys(("teacher_log_probs", "distill_token_ids", "distill_logprobs", "opd_reverse_kl", "kl"), _OTHER),
+    **dict.fromkeys(("values", "returns", "token_rewards"), _CRITIC),
+    **dict.fromkeys(("prompt_mask", "prompt_logprobs", "input_token_logprobs", "input_top_logprobs"), _PROMPT),
+    **dict.fromkeys(("rollout_top_p_token_ids", "rollout_top_p_token_offsets"), _NUCLEUS),
+    "output_token_ids_logprobs": "of tokens that the request chose, not of the most likely ones",
+    **dict.fromkeys(("position_ids", "text_offset", "bytes"), _PLACE),
+    **dict.fromkeys(("routed_experts", "rollout_routed_experts"), _ROUTES),
+    **dict.fromkeys(("images", "multimodal_inputs", "multimodal_train_inputs"), _IMAGE),
+    "is_content": "which tokens are the message's own text, as against its template's",
+    "loss_weights": "how much a token counts in a loss of the trainer's own",
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +95,19 @@ def within(values: Sequence[_T | None] | None, span: Span) -> list[_T | None] | 
         return None
     cut = values[span.start : span.stop]
     return kept([value if counts else None for value, counts in zip(cut, span.mask, strict=True)])
+
+
+def turns(mask: Sequence[Any]) -> list[int] | None:
+    """[response tokens] the turn by the gaps in the mask, each of which leads up to the next; None without a gap.
+
+    For formats whose mask is 0 on the tokens of others and on nothing else.
+    """
+    found, turn, counted = [], 0, False
+    for counts in mask:
+        turn += counted and not counts
+        counted = bool(counts)
+        found.append(turn)
+    return found if turn else None
 
 
 def prompt_hash(ids: Iterable[int]) -> str:
@@ -133,6 +179,22 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {text(key): plain(element, depth + 1) for key, element in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def rest(raw: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """What has no place of its own in the record, for meta: all but `taken`, `UNUSED`, and what is null or empty."""
+    return {
+        name: value
+        for name, value in raw.items()
+        if value is not None
+        and name not in taken
+        and not (isinstance(value, (list, dict)) and (not value or name in UNUSED))
+    }
+
+
+def shift(found: int, expected: int) -> str:
+    """What to say after the lengths of two lists that should be equal."""
+    return {-1: " (one short: shifted?)", 1: " (one more: shifted?)"}.get(found - expected, "")
 
 
 def show(value: Any) -> str:

@@ -3,7 +3,8 @@
 The dumps themselves are pickles of a class, which only the trainer's own environment may open. verl pads the prompt on
 the left and the response on the right: `responses`, `response_mask` and the log-probs are over the response block, and
 `response_mask` is also 0 on tool tokens. ROLL pads the whole sequence on the right: `response_mask` is over it, and the
-lists of log-probs begin with the second token.
+lists of log-probs begin with the second token. Stable-RL's fork adds the engine's most likely tokens of each position.
+The step stands in `meta.json` beside the dump (RolloutSkip) or in its name.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.ingest.adapters.base import Adapter, LeftOut
-from service.ingest.adapters.common import prompt_hash
-from service.ingest.adapters.skyrl import NO_RESPONSE, whole
+from service.ingest.adapters.common import prompt_hash, turns
+from service.ingest.adapters.skyrl import NO_RESPONSE, meta_of, whole
 
 __all__ = ["BATCH_KEYS", "DATAPROTO", "NON_TENSOR_KEYS"]
 
@@ -23,7 +24,8 @@ _LISTS = {
     "old_log_probs": "old_logprobs",
     "advantages": "advantage",
 }
-BATCH_KEYS = ("input_ids", "attention_mask", "responses", "response_mask", *_LISTS, "rm_scores", "prompt_id")
+_TOPS = {"rollout_topk_token_ids": "rollout_top_token_ids", "rollout_topk_logprobs": "rollout_top_logprobs"}
+BATCH_KEYS = ("input_ids", "attention_mask", "responses", "response_mask", *_LISTS, *_TOPS, "rm_scores", "prompt_id")
 NON_TENSOR_KEYS = ("uid",)
 
 
@@ -53,8 +55,10 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
         "prompt_token_ids": prompt,
         "response_token_ids": [ids[place] for place in kept],
         "response_mask": [mask[place - offset] for place in kept],
+        "meta": meta_of(line, raw, (*BATCH_KEYS, *NON_TENSOR_KEYS, "step", "row", "prompts")) or None,
     }
-    for source, target in _LISTS.items():
+    record["turn"] = turns(record["response_mask"])  # the mask is 0 on a tool's tokens
+    for source, target in (_LISTS | _TOPS).items():
         if raw.get(source) is not None:
             values = whole(line, raw, source, len(mask) - shift)
             record[target] = [values[place - offset - shift] for place in kept]

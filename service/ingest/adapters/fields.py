@@ -6,7 +6,7 @@ Errors name the field of the file, never the native one: whoever reads them has 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from service.ingest.adapters.common import (
     mark,
     more,
     number,
+    shift,
     show,
     token_id,
 )
@@ -95,8 +96,7 @@ class Fields:
             self.wrong(name, f"expected a list, found {kind(values)}")
             return None
         if length is not None and len(values) != length:
-            hint = {-1: " (one short: shifted?)", 1: " (one more: shifted?)"}.get(len(values) - length, "")
-            self.wrong(name, f"has {entries(len(values))}, expected {length}{hint}")
+            self.wrong(name, f"has {entries(len(values))}, expected {length}{shift(len(values), length)}")
             return None
         return values
 
@@ -181,16 +181,17 @@ class Fields:
         """Any value, as meta can keep it."""
         return self._scalar(name, self.raw.get(name), common.plain)
 
+    def rest(self, taken: Collection[str]) -> dict[str, Any]:
+        """`common.rest` of this object, as meta can keep it."""
+        return {name: self.plain(name) for name in common.rest(self.raw, taken)}
+
     def response(self, name: str, mask: Sequence[bool], stop: int | None = None) -> Span | None:
         """The response by a mask over the whole sequence: from the first token that counts to `stop`, or the end.
 
-        What is masked after that (tool output, say) stays in the response, masked.
+        What is masked after that (tool output, say) stays in the response, masked. One token counts at least: a row
+        without any is left out before (`common.NOTHING_COUNTS`).
         """
-        try:
-            start = mask.index(True)
-        except ValueError:
-            self.wrong(name, "marks no token as the response")
-            return None
+        start = mask.index(True)
         if start == 0:
             self.wrong(f"{name}[0]", "marks the first token as the response: without one before it, it has no log-prob")
             return None

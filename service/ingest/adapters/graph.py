@@ -11,10 +11,11 @@ from typing import Any
 from service.ingest.adapters.common import entries, kept
 from service.ingest.adapters.fields import Fields
 
-__all__ = ["Branch", "Node", "branches_of", "nodes_of"]
+__all__ = ["Branch", "Node", "branches_of", "leaves_of", "nodes_of", "path_to"]
 
 _NUMBERS = ("logprobs", "trainer_logprobs", "advantages", "entropies")
 _LOGPROBS = ("logprobs", "trainer_logprobs")
+_READ = ("parent", "sampled", "token_ids", "mask", "is_masked", *_NUMBERS)
 _MAX_TOKENS = 1 << 23  # of all branches of a trace: they share nodes, so that a small file could name a great many
 
 
@@ -27,6 +28,7 @@ class Node:
     ids: list[int]
     mask: list[bool]
     columns: dict[str, list[Any] | None]
+    about: dict[str, Any] = field(default_factory=dict)  # what else it says: its message, when it came
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Branch:
     mask: list[bool]
     turns: list[int]  # of each response token: how many sampled messages were before it
     columns: dict[str, list[Any]] = field(default_factory=dict)
+    about: list[dict[str, Any]] = field(default_factory=list)  # of its messages that are in no earlier branch
 
     @property
     def keeps(self) -> list[bool | None] | None:
@@ -68,7 +71,7 @@ def _node(node: Fields, index: int) -> Node:
         return Node(parent, False, [], [], {})
     columns: dict[str, list[Any] | None] = {name: _spread(node, name, node.numbers(name), mask) for name in _NUMBERS}
     columns["is_masked"] = _spread(node, "is_masked", node.marks("is_masked"), mask)
-    return Node(parent, node.get("sampled") is True, ids, mask, columns)
+    return Node(parent, node.get("sampled") is True, ids, mask, columns, node.rest(_READ))
 
 
 def _spread(node: Fields, name: str, values: list[Any] | None, mask: list[bool]) -> list[Any] | None:
@@ -91,13 +94,11 @@ def _spread(node: Fields, name: str, values: list[Any] | None, mask: list[bool])
 
 def branches_of(trace: Fields, nodes: list[Node]) -> list[Branch]:
     """The branches in which a token counts. One that has no prompt, or too many tokens, is noted in `trace.errors`."""
-    parents = {node.parent for node in nodes}
-    leaves = [index for index in range(len(nodes)) if index not in parents]
     branches: list[Branch] = []
     taken: set[int] = set()  # sampled nodes that count in an earlier branch
     total = 0
-    for index, leaf in enumerate(leaves):
-        path = _path(nodes, leaf)
+    for index, leaf in enumerate(leaves_of(nodes)):
+        path = path_to(nodes, leaf)
         total += sum(1 + len(nodes[place].ids) for place in path)
         if total > _MAX_TOKENS:
             trace.wrong("nodes", f"have branches of more than {_MAX_TOKENS} tokens together")
@@ -109,7 +110,14 @@ def branches_of(trace: Fields, nodes: list[Node]) -> list[Branch]:
     return branches
 
 
-def _path(nodes: list[Node], leaf: int) -> list[int]:
+def leaves_of(nodes: list[Node]) -> list[int]:
+    """The nodes that no other follows; each ends a branch, whose index is its place here."""
+    parents = {node.parent for node in nodes}
+    return [index for index in range(len(nodes)) if index not in parents]
+
+
+def path_to(nodes: list[Node], leaf: int) -> list[int]:
+    """The nodes of a branch, from its root."""
     path = [leaf]
     while (parent := nodes[path[-1]].parent) is not None:
         path.append(parent)
@@ -138,4 +146,5 @@ def _branch(trace: Fields, nodes: list[Node], path: list[int], index: int, taken
         trace.wrong(f"nodes[{path[0]}].mask[0]", "is true on a first token: with none before it, it has no log-prob")
         return None
     cut = {name: column[start:] for name, column in columns.items()}
-    return Branch(index, path, ids[:start], ids[start:], mask[start:], turns[start:], cut)
+    about = [nodes[place].about for place in path if place not in taken and nodes[place].about]
+    return Branch(index, path, ids[:start], ids[start:], mask[start:], turns[start:], cut, about)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.ingest.adapters.common import shift
 from service.ingest.adapters.sample import Notes, bad, known, sample_ids, sample_record
 
 __all__ = ["COLUMNS", "LOSS_FIELDS", "Loss", "Losses", "is_loss_dump", "miles_records"]
@@ -88,9 +89,10 @@ class Losses:
                 notes[NO_MU] += 1
                 continue
             columns = {name: _float32(sample.get(name) or []) for name in _LISTS}
-            widths = {len(rollout), *map(len, columns.values())}
-            if len(widths) > 1:
-                raise bad(row, "train_log_probs", f"its lists have different lengths: {sorted(widths)}")
+            for name, values in columns.items():
+                if len(values) != len(rollout):
+                    hint = shift(len(values), len(rollout))
+                    raise bad(row, name, f"has {len(values)} entries, but rollout_log_probs has {len(rollout)}{hint}")
             if len(rollout) != length:
                 notes[SLICED] += 1
                 continue
@@ -120,7 +122,9 @@ def miles_records(
     rows = [] if columns is None else columns["rows"]
     samples: Sequence[Mapping[str, Any]]
     if rollout is None:
-        samples = [{**row, "index": row.get("sample_index")} for row in rows]
+        samples = [
+            {**row, "index": row.get("sample_index"), "sample_index": None, "total_length": None} for row in rows
+        ]
     else:
         samples = _with_columns(rollout["samples"], rows)
     ids = sample_ids([sample.get("index") for sample in samples], range(len(samples)))

@@ -3,6 +3,8 @@
 Every list is wrapped in a list of one, rows are padded on the right to the longest of the batch, and
 `generation_logprobs` is 0.0 wherever the mask is 0. The step stands in the file's name alone, and counts from 1: N is
 the step whose update makes the checkpoint `step_N`. Which responses share a prompt is told by the prompt itself.
+`policy_version` stays null: asynchronous GRPO writes the same file, of responses that older policies sampled, and does
+not say which. The mask is 0 on tokens of other roles alone, so that each gap in it begins another `turn`.
 """
 
 from __future__ import annotations
@@ -10,20 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from service.ingest.adapters.base import Adapter
-from service.ingest.adapters.common import Span, prompt_hash, within
+from service.ingest.adapters.base import Adapter, LeftOut
+from service.ingest.adapters.common import NOTHING_COUNTS, Span, prompt_hash, turns, within
 from service.ingest.adapters.fields import Fields
 
 __all__ = ["NEMO_RL"]
 
 _NEEDED = ("token_ids", "token_loss_mask", "input_lengths")
+_READ = (
+    *("idx", "sample_loss_mask", "rewards", "filtered_rewards", "advantages", "generation_logprobs", "prev_logprobs"),
+)
 
 
 def _recognises(names: frozenset[str]) -> bool:
     return set(_NEEDED) <= names or names == {"content", "rewards", "idx"}
 
 
-def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]:
     fields = Fields(line, {name: _unwrapped(name, value) for name, value in raw.items()})
     if raw.keys() == {"content", "rewards", "idx"}:
         fields.wrong("content", "is all there is: val_data files hold no token ids; upload the train_data_step files")
@@ -37,6 +42,10 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         fields.wrong("input_lengths", f"is {stop}, but token_ids has {len(ids)} entries")
     elif mask is not None and any(mask[stop:]):
         fields.wrong("token_loss_mask", f"marks a token beyond the first {stop} (input_lengths), which is padding")
+    if mask is not None and True not in mask:
+        fields.check()
+        yield LeftOut(NOTHING_COUNTS)
+        return
     span = None if mask is None else fields.response("token_loss_mask", mask, stop)
     fields.check()
     assert span is not None
@@ -45,19 +54,20 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _record(fields: Fields, ids: list[int], span: Span) -> dict[str, Any]:
     length, prompt = len(ids), ids[: span.start]
+    turn = turns(span.mask)
     trains = fields.number("sample_loss_mask")
     if trains == 0:  # a response that the trainer left out of its loss
         span = Span(span.start, span.stop, [False] * len(span.mask))
     # with dynamic sampling `rewards` is of the batch before it was filtered: not of this response
     reward = "rewards" if fields.get("filtered_rewards") is None else "filtered_rewards"
     advantage = fields.get("advantages")
-    meta = {"content": fields.plain("content"), "agent_ref": fields.plain("agent_ref")}
     record = {
         "sample_id": fields.name("idx"),
         "group_id": prompt_hash(prompt),
         "prompt_token_ids": prompt,
         "response_token_ids": ids[span.start : span.stop],
         "response_mask": span.mask,
+        "turn": turn,
         "rollout_logprobs": fields.logprobs("generation_logprobs", length, span),
         "old_logprobs": fields.logprobs("prev_logprobs", length, span),
         "reward": fields.number(reward),
@@ -66,7 +76,7 @@ def _record(fields: Fields, ids: list[int], span: Span) -> dict[str, Any]:
             if isinstance(advantage, list)
             else fields.number("advantages")
         ),
-        "meta": {name: value for name, value in meta.items() if value is not None},
+        "meta": fields.rest((*_NEEDED, *_READ)),
     }
     fields.check()
     return record

@@ -16,6 +16,7 @@ from service.ingest.adapters.fields import Fields
 __all__ = ["OPEN_INSTRUCT"]
 
 _NEEDED = ("step", "sample_idx", "prompt_idx", "prompt_tokens", "response_tokens")
+_READ = ("logprobs", "reward", "advantage", "finish_reason")
 _INVALID_LOGPROB = 1.0
 
 
@@ -35,7 +36,6 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     if not response:
         yield LeftOut("the response has no token")
         return
-    meta = {name: fields.plain(name) for name in ("dataset", "ground_truth", "request_info")}
     record = {
         "step": step,
         "sample_id": fields.name("sample_idx"),
@@ -48,7 +48,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
         "reward": fields.number("reward"),
         "advantage": fields.number("advantage"),
         "finish_reason": fields.text("finish_reason"),
-        "meta": {name: value for name, value in meta.items() if value is not None},
+        "meta": fields.rest((*_NEEDED, *_READ)),
     }
     fields.check()
     yield record

@@ -2,8 +2,10 @@
 
 The exporter runs in the forward before the optimizer step: `trainer_logprobs` is the trainer's own π of the step, and
 `is_masked` its DPPO decision with that π. Lists hold figures on prompt tokens too (`inference_logprobs` is 0.0 there):
-only what `loss_mask` marks is read. Columns that follow from the two log-probs (ratio, KL, difference of
-probabilities) are not kept. The file names neither the group nor the policy version; rewards only in some versions.
+only what `loss_mask` marks is read. The file names neither the group nor the policy that sampled, and in an
+asynchronous run that is an older one than the step's, by a number that varies: `policy_version` stays null. So does
+`turn`: a gap in `loss_mask` may be a tool's output, or tokens that another part of the loss trains. Rewards are in some
+versions only.
 """
 
 from __future__ import annotations
@@ -11,20 +13,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from service.ingest.adapters.base import Adapter
-from service.ingest.adapters.common import Span, prompt_hash, within
+from service.ingest.adapters.base import Adapter, LeftOut
+from service.ingest.adapters.common import NOTHING_COUNTS, Span, prompt_hash, within
 from service.ingest.adapters.fields import Fields
 
 __all__ = ["PRIME_RL"]
 
 _NEEDED = ("schema_version", "step", "rank", "export_sequence_idx", "token_ids", "loss_mask", "inference_logprobs")
+_READ = ("export_step", "trainer_logprobs", "advantages", "rewards", "is_masked")  # into the record
+_INTEGERS = ("micro_step", "micro_sequence_idx")  # these three into meta, what is over tokens cut to the response
+_NUMBERS = ("entropy", "rl_weights", "ce_weights", "ref_kl_weights")
+_MARKS = ("is_masked_high", "is_masked_low")
 
 
 def _recognises(names: frozenset[str]) -> bool:
     return set(_NEEDED) <= names
 
 
-def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]:
     fields = Fields(line, raw)
     fields.need(*_NEEDED)
     if raw.get("schema_version") not in (None, 1):
@@ -32,6 +38,10 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     ids = fields.ids("token_ids") or []
     fields.check()
     mask = fields.flags("loss_mask", len(ids))
+    if mask is not None and True not in mask:
+        fields.check()
+        yield LeftOut(NOTHING_COUNTS)
+        return
     span = None if mask is None else fields.response("loss_mask", mask)
     fields.check()
     assert span is not None
@@ -75,12 +85,10 @@ def _sampled(fields: Fields, span: Span, length: int) -> Span:
 
 def _meta(fields: Fields, span: Span, length: int) -> dict[str, Any]:
     meta: dict[str, Any] = {"env_name": fields.text("env_name"), "run_id": fields.text("run_id")}
-    for name in ("micro_step", "micro_sequence_idx"):
-        meta[name] = fields.integer(name)
-    for name in ("entropy", "rl_weights", "ce_weights", "ref_kl_weights"):
-        meta[name] = within(fields.numbers(name, length), span)
-    for name in ("is_masked_high", "is_masked_low"):
-        meta[name] = within(fields.marks(name, length), span)
+    meta |= {name: fields.integer(name) for name in _INTEGERS}
+    meta |= {name: within(fields.numbers(name, length), span) for name in _NUMBERS}
+    meta |= {name: within(fields.marks(name, length), span) for name in _MARKS}
+    meta |= fields.rest((*_NEEDED, *_READ, *meta))
     return {name: value for name, value in meta.items() if value is not None}
 
 

@@ -18,11 +18,12 @@ from typing import Any
 from service.ingest.adapters.base import Adapter, LeftOut
 from service.ingest.adapters.common import Span, show
 from service.ingest.adapters.fields import Fields
-from service.ingest.adapters.text import TOKENISE, rest, text_group
+from service.ingest.adapters.text import TOKENISE, text_group
 
 __all__ = ["ROLL", "ROLL_BOARD"]
 
-_COLUMNS = ("global_step", "id", "prompt", "messages", "responses", "scores", "sampling_params")
+_COLUMNS = ("global_step", "id", "prompt", "messages", "responses", "scores")
+_BOARD = ("prompt", "response", "response_tokens", "new_response_mask", "logprobs", "reward", "step")
 _ASIDE = ("ref_logprobs", "log_probs2", "old_log_probs2_entropy")  # per token, without a place of their own
 
 
@@ -59,7 +60,7 @@ class _Row(Fields):
 def _response(row: _Row, index: int) -> dict[str, Any]:
     row.need("responses", "global_step")
     response, step, score = row.text("responses"), row.step("global_step"), row.number("scores")
-    prompt, group, meta = _prompt(row), row.name("id"), rest(row, _COLUMNS)
+    prompt, group, meta = _prompt(row), row.name("id"), row.rest(_COLUMNS)
     row.check()
     assert prompt is not None
     group = group or text_group(prompt)
@@ -104,6 +105,7 @@ def _board(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]
         fields.wrong("response_tokens", "expected entries of the vocabulary, as strings")
     logprobs = fields.logprobs("logprobs", len(mask), Span(0, length, mask[:length]))
     aside = {name: fields.numbers(name, len(mask)) for name in _ASIDE}
+    meta = fields.rest((*_BOARD, *_ASIDE)) | {name: values[:length] for name, values in aside.items() if values}
     fields.check()
     assert prompt is not None
     if not length:
@@ -118,7 +120,7 @@ def _board(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOut]
         "response_mask": mask[:length],
         "old_logprobs": logprobs,
         "reward": reward,
-        "meta": {name: values[:length] for name, values in aside.items() if values},
+        "meta": meta,
         TOKENISE: {"prompt": prompt, "vocabulary": entries[:length]},
     }
 

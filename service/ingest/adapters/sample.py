@@ -2,6 +2,9 @@
 
 `tokens` is prompt + response, `response_length` says where the response begins, and every list about tokens is over the
 response. Plain data in, plain data out: what holds tensors is turned into lists before it comes here.
+
+`turn` stays null: `loss_mask` is 0 on a tool's tokens, but also on those that an earlier policy sampled in a partial
+rollout, so that a gap in it need not be another's turn.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.errors import BadRecord, FieldError
-from service.ingest.adapters.common import prompt_hash
+from service.ingest.adapters.common import prompt_hash, rest, shift
 
 __all__ = ["SAMPLE_FIELDS", "Notes", "aligned", "bad", "known", "sample_ids", "sample_record"]
 
@@ -21,10 +24,9 @@ Notes = Counter[str]  # what was noticed, and in how many responses
 
 SAMPLE_FIELDS = (
     *("index", "group_index", "rollout_id", "prompt", "tokens", "response", "response_length", "label", "reward"),
-    *("loss_mask", "weight_versions", "rollout_log_probs", "remove_sample", "status", "metadata", "session_id"),
-)
+    *("loss_mask", "weight_versions", "rollout_log_probs", "remove_sample", "status"),
+)  # what has a place in the record; the others go to meta
 _NUMBERS = {int, float, bool, type(None)}
-_META = ("label", "metadata", "session_id")
 
 EMPTY = "responses without a token, or without a prompt, were left out"
 SEVERAL_VERSIONS = (
@@ -44,7 +46,7 @@ def aligned(position: int, field: str, values: Any, length: int) -> list[Any]:
     if not isinstance(values, (list, array)):
         raise bad(position, field, f"expected a list, found {type(values).__name__}")
     if len(values) != length:
-        hint = {-1: " (one short: shifted?)", 1: " (one more: shifted?)"}.get(len(values) - length, "")
+        hint = shift(len(values), length)
         raise bad(position, field, f"has {len(values)} entries, but the response has {length} tokens{hint}")
     if not set(map(type, values)) <= _NUMBERS:
         raise bad(position, field, "holds something that is no number")
@@ -108,7 +110,9 @@ def sample_record(
 
 def _about(sample: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Everything that is not over tokens."""
-    meta = {name: sample[name] for name in _META if sample.get(name)}
+    meta = rest(sample, SAMPLE_FIELDS)
+    if sample.get("label") is not None:
+        meta["label"] = sample["label"]
     if sample.get("remove_sample"):
         meta["remove_sample"] = True
     if sample.get("rollout_id") is not None:
@@ -128,5 +132,8 @@ def _about(sample: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
         found["policy_version"] = int(versions[0])
     elif versions:
         meta["weight_versions"] = versions
+        if len(set(versions)) > 1 and all(str(version).isdecimal() for version in versions):
+            numbers = [int(version) for version in versions]
+            meta["policy_versions"] = [min(numbers), max(numbers)]
         notes[SEVERAL_VERSIONS] += len(set(versions)) > 1
     return {name: value for name, value in {**found, "meta": meta or None}.items() if value is not None}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.ingest.adapters.base import Adapter, LeftOut
-from service.ingest.adapters.common import kept, show, token_id
+from service.ingest.adapters.common import kept, shift, show, token_id
 from service.ingest.adapters.engine import (
     WITHOUT_TOKENS,
     Pair,
@@ -31,6 +31,7 @@ __all__ = ["SGLANG"]
 _HOW = (
     "ask for return_prompt_token_ids, or return_logprob with logprob_start_len=0, or add the prompt's text as `prompt`"
 )
+_READ = ("id", "weight_version", "output_token_logprobs", "output_top_logprobs")
 
 
 def _recognises(names: frozenset[str]) -> bool:
@@ -94,9 +95,8 @@ def _pair(fields: Fields, name: str, triple: Any) -> tuple[int, float | None] | 
 def _differ(meta: Fields, ids: list[int], output: list[tuple[int, float | None]]) -> None:
     """Say how the log-probs' tokens differ from the response's."""
     by = len(output) - len(ids)
-    shift = " (one short: shifted?)" if by == -1 else " (one more: shifted?)" if by == 1 else ""
     what = (
-        f"is of {len(output)} tokens, but output_ids has {len(ids)}{shift}"
+        f"is of {len(output)} tokens, but output_ids has {len(ids)}{shift(len(output), len(ids))}"
         if by
         else "is of other tokens than output_ids"
     )
@@ -121,9 +121,10 @@ def _about(meta: Fields) -> dict[str, Any]:
     structured = isinstance(meta.get("finish_reason"), dict)
     reason = meta.inside("finish_reason").text("type") if structured else meta.text("finish_reason")
     version = meta.name("weight_version")
+    beside = meta.rest(_READ if structured else (*_READ, "finish_reason"))  # its matched stop, say
     if version is not None and version.isascii() and version.isdecimal() and len(version) < 19:
-        return {"finish_reason": reason, "policy_version": int(version)}
-    return {"finish_reason": reason, "meta": {} if version is None else {"weight_version": version}}
+        return {"finish_reason": reason, "policy_version": int(version), "meta": beside}
+    return {"finish_reason": reason, "meta": beside if version is None else {**beside, "weight_version": version}}
 
 
 SGLANG = Adapter("sglang", _recognises, _convert)

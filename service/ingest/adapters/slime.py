@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+from service.ingest.adapters.common import rest
 from service.ingest.adapters.sample import Notes, aligned, bad, known, sample_ids, sample_record
 
 __all__ = ["OLD_LOGPROBS", "TRAIN_FIELDS", "is_rollout_dump", "is_train_dump", "slime_records"]
@@ -19,11 +20,11 @@ __all__ = ["OLD_LOGPROBS", "TRAIN_FIELDS", "is_rollout_dump", "is_train_dump", "
 TRAIN_FIELDS = (
     *("data_parallel_rank", "sample_index", "rollout_position", "tokens", "response_lengths", "rewards", "truncated"),
     *("rollout_ids", "loss_masks", "rollout_log_probs", "local_raw_reward", "log_probs", "advantages"),
-    *("round_number", "source_names"),
+    *("entropy", "source_names"),
 )
 OLD_LOGPROBS = "log_probs of the dump: recomputed before the update, or captured from the training forward"
 _META = {
-    **{name: name for name in ("data_parallel_rank", "truncated", "round_number")},
+    **{name: name for name in ("data_parallel_rank", "truncated")},
     "rewards": "normalized_reward",
     "source_names": "source",
     "rollout_ids": "rollout_id",
@@ -74,6 +75,8 @@ def slime_records(
             continue
         if place in places:
             _add_training(place, record, places[place], raw_rewards, notes)
+            if train is not None and train.get("rank") is not None:
+                record["meta"]["rank"] = train["rank"]  # of the process that wrote the dump
             minibatch = minibatches.get(_position(places[place], place))
             if minibatch is not None:
                 record["minibatch"] = minibatch
@@ -168,7 +171,10 @@ def _add_training(
     elif "reward" not in record and trained.get("rewards") is not None:
         record["reward"] = trained["rewards"]
         notes[NORMALIZED] += 1
+    if trained.get("entropy") is not None:
+        meta["entropy"] = known(aligned(place, "entropy", trained["entropy"], length), mask, notes)
     meta.update({name: trained[source] for source, name in _META.items() if trained.get(source) is not None})
+    meta.update(rest(trained, TRAIN_FIELDS))
 
 
 def _raw_reward(place: int, trained: Sample, raw_rewards: Sequence[Any] | None) -> float | None:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from service.ingest.adapters.common import kind
 from service.ingest.adapters.fields import Fields
 
-__all__ = ["TOKENISE", "conversation", "reply", "rest", "text_group"]
+__all__ = ["TOKENISE", "conversation", "reply", "text_group"]
 
 TOKENISE = "tokenise"
 
@@ -57,8 +56,3 @@ def reply(fields: Fields, name: str) -> str | None:
         return content
     fields.wrong(f"{name}[0].content", "expected the text of the response, without tool calls; log token ids")
     return None
-
-
-def rest(fields: Fields, mapped: Iterable[str]) -> dict[str, Any]:
-    """What has no place of its own in the record, for `meta`; nulls left out."""
-    return {name: fields.plain(name) for name, value in fields.raw.items() if name not in mapped and value is not None}

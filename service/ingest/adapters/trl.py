@@ -4,7 +4,8 @@ Written by `GRPOTrainer.log` (trl/trainer/grpo_trainer.py): `step`, `prompt` and
 a column for each reward function, columns of the user's own (`log_extra`), and `advantage`, one number a response.
 
 Reward functions write floats, NaN where they did not apply. Every float column counts as one, and `reward` is their
-sum, unweighted: `reward_weights` is not in the file. meta keeps each under `rewards`.
+sum, unweighted: neither `reward_weights` nor which of them are `log_extra`'s is in the file. meta keeps each under
+`rewards`, and where there are several their names under `summed_rewards`, of which the import's notes tell.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from service.ingest.adapters.base import Adapter
 from service.ingest.adapters.fields import Fields
-from service.ingest.adapters.text import TOKENISE, conversation, reply, rest, text_group
+from service.ingest.adapters.text import TOKENISE, conversation, reply, text_group
 
 __all__ = ["TRL"]
 
@@ -31,9 +32,10 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     prompt, response = conversation(fields, "prompt"), reply(fields, "completion")
     step, advantage = fields.step("step"), fields.number("advantage")
     rewards = {name: fields.number(name) for name in raw if name not in _MAPPED and isinstance(raw[name], float)}
-    meta = rest(fields, (*_MAPPED, *rewards))
+    meta = fields.rest((*_MAPPED, *rewards))
     fields.check()
     assert prompt is not None
+    names = sorted(rewards) if len(rewards) > 1 else None
     given = {name: reward for name, reward in rewards.items() if reward is not None}
     yield {
         "step": step,
@@ -43,7 +45,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "response_text": response,
         "reward": sum(given.values()) if given else None,
         "advantage": advantage,
-        "meta": {**meta, **_messages(prompt), "rewards": given},
+        "meta": {**meta, **_messages(prompt), "rewards": given, "summed_rewards": names},
         TOKENISE: {"prompt": prompt, "response": response},
     }
 

@@ -4,8 +4,13 @@ A line is an episode of traces, or one trace. A trace is a graph of messages, ea
 from a root to a leaf is a branch, and each branch becomes a response, as the trainer makes one training sample of it.
 Where branches share a sampled message, it counts in the first of them alone: there it is trained.
 
-What the trainer learns later stands in files beside the stream (`annotations/`), and is read where it has been folded
-into the nodes: `trainer_logprobs`, `entropies`, `is_masked`.
+What is learned later (`advantages`, `trainer_logprobs`, `entropies`, `is_masked`) prime-rl writes into files beside the
+stream, `annotations/`: `dppo convert prime-rl` joins them (`adapters.annotations`), and a line that has them in its
+nodes is read as it is. The stream holds the episodes of evaluations too, which are not trained on: they are left out.
+
+meta has what has no place in the record: of the episode and the run under `episode` and `run`, of the trace under its
+own names, with its first response alone, of the messages under `nodes`, with the first response that holds them. The
+text of the messages is there: it is not what the tokens decode to, so that `prompt_text` and `response_text` stay null.
 """
 
 from __future__ import annotations
@@ -22,7 +27,10 @@ __all__ = ["VERIFIERS"]
 
 _NO_TRACE = LeftOut("the episode has no trace; it failed before there was one")
 _NOT_TRAINED = LeftOut("its agent is not trained: the tokens are not of this run's policy")
+_EVALUATION = LeftOut("it is work of an evaluation, which is not trained on")
 _NO_TOKENS = LeftOut("no token of it was sampled, or the client that sampled kept no token ids")
+_EPISODE = ("env", "task", "group", "run", "traces")
+_TRACE = (*_EPISODE, "id", "nodes", "agent", "stop_condition")
 
 
 def _recognises(names: frozenset[str]) -> bool:
@@ -34,6 +42,9 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     shared = _shared(episode)
     traces = [episode] if "nodes" in raw else episode.each("traces")
     episode.check()
+    if shared["meta"]["work"] == "eval":
+        yield _EVALUATION
+        return
     if not traces:
         yield _NO_TRACE
     for trace in traces:
@@ -64,6 +75,9 @@ def _shared(episode: Fields) -> dict[str, Any]:
             "run_id": run.name("id"),
             "work": work.text("type"),
             "policy": work.plain("policy") or None,
+            "policy_versions": [start, end] if start is not None and end is not None and start != end else None,
+            "run": run.rest(("id", "work")) or None,
+            "episode": (episode.rest(_EPISODE) or None) if "nodes" not in episode.raw else None,
         },
     }
 
@@ -77,12 +91,15 @@ def _responses(trace: Fields, agent: str | None, shared: dict[str, Any]) -> list
     meta = shared["meta"] | {"agent": agent, "stop_condition": trace.text("stop_condition")}
     if trace.get("task") is not None:
         meta["task"] = trace.plain("task")
+    about = {**trace.rest(_TRACE), "agent_config": trace.inside("agent").rest(("name", "trainable")) or None}
     name = trace.name("id")
     trace.check()
     group = shared["group_id"] or (prompt_hash(branches[0].prompt) if branches else None)
     records = []
     for branch in branches:
-        of_branch = {**meta, "entropy": branch.column("entropies")}
+        of_branch = {**meta, "entropy": branch.column("entropies"), "nodes": branch.about or None}
+        if not records:
+            of_branch = {**about, **of_branch}
         record = {
             **shared,
             "sample_id": name if len(branches) == 1 else f"{name}/{branch.index}",

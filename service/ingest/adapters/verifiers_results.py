@@ -17,7 +17,9 @@ from service.ingest.adapters.fields import Fields
 
 __all__ = ["VERIFIERS_RESULTS"]
 
-_META = ("task", "stop_condition", "is_completed", "is_truncated", "metrics")
+_READ = ("example_id", "trajectory", "reward", "advantage")
+_OF_STEP = ("tokens", "advantage", "trajectory_id")
+_OF_TOKENS = ("prompt_ids", "completion_ids", "completion_mask", "completion_logprobs")
 _NO_TOKENS = LeftOut("its trajectory holds no token ids")
 
 
@@ -55,7 +57,8 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     responses = _responses(steps, whole)
     name = next((found for step in steps if (found := step.name("trajectory_id"))), str(line))
     group, reward = fields.name("example_id"), fields.number("reward")
-    meta = {name: fields.plain(name) for name in _META}
+    meta = fields.rest(_READ)
+    trajectory = [step.rest(_OF_STEP) | step.inside("tokens").rest(_OF_TOKENS) for step in steps]
     fields.check()
     if not responses:
         yield _NO_TOKENS
@@ -70,7 +73,8 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
             "rollout_logprobs": kept(response.logprobs),
             "advantage": kept(response.advantages),
             "reward": reward,
-            "meta": {name: value for name, value in meta.items() if value is not None},
+            # what is said of the steps stands with the first response of theirs
+            "meta": meta if index else {**meta, "trajectory": trajectory},
         }
 
 

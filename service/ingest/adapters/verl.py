@@ -13,7 +13,7 @@ from typing import Any
 
 from service.ingest.adapters.base import Adapter
 from service.ingest.adapters.fields import Fields
-from service.ingest.adapters.text import TOKENISE, rest, text_group
+from service.ingest.adapters.text import TOKENISE, text_group
 
 __all__ = ["VERL"]
 
@@ -30,7 +30,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
     fields.need("input", "output", "step")
     prompt, response, uid = fields.text("input"), fields.text("output"), fields.name("uid")
     step, score = fields.step("step"), fields.number("score")
-    meta = rest(fields, _MAPPED)
+    meta = fields.rest(_MAPPED)
     fields.check()
     assert prompt is not None
     sample, group = _names(line, uid)

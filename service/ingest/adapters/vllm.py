@@ -22,6 +22,8 @@ from service.ingest.adapters.vllm_logprobs import Tokens, chat_tokens, completio
 __all__ = ["VLLM"]
 
 _HOW = "ask for return_token_ids, or add the prompt's text as `prompt` or `messages`"
+_READ = ("text", "message", "logprobs", "token_ids", "prompt_token_ids", "finish_reason", "index")
+_READ += ("step", "reward", "advantage", "group_id", "prompt", "messages")
 
 
 def _recognises(names: frozenset[str]) -> bool:
@@ -85,7 +87,7 @@ def _record(sample: str, answer: Fields, body: Fields, places: tuple[Fields, ...
         if tokens.names:
             record[TOKENISE]["pieces"] = tokens.names
     record["rollout_logprobs"] = kept(tokens.logprobs) if tokens.logprobs else None
-    meta = {"model": body.text("model"), "stop_reason": answer.plain("stop_reason")}
+    meta = {"model": body.text("model"), **answer.rest(_READ)}
     lost = {"unmatched_top_logprobs": True} if tokens.lost_tops else {}
     return {**record, "finish_reason": answer.text("finish_reason"), "meta": {**meta, **lost}}
 

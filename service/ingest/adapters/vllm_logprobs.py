@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.ingest.adapters.common import kind, show, token_id
+from service.ingest.adapters.common import kind, shift, show, token_id
 from service.ingest.adapters.engine import Pair, best_first, logprob
 from service.ingest.adapters.fields import Fields
 
@@ -94,8 +94,7 @@ def _named(fields: Fields, name: str, ids: list[int] | None, names: list[str]) -
     known = [token for token in named if token is not None]
     by_name = known if len(known) == len(names) else None
     if ids is not None and len(names) != len(ids):
-        hint = {-1: " (one short: shifted?)", 1: " (one more: shifted?)"}.get(len(names) - len(ids), "")
-        fields.wrong(name, f"has {len(names)} entries, but token_ids has {len(ids)}{hint}")
+        fields.wrong(name, f"has {len(names)} entries, but token_ids has {len(ids)}{shift(len(names), len(ids))}")
     elif ids is not None and by_name is not None and by_name != ids:
         fields.wrong(name, "is of other tokens than token_ids (shifted?)")
     return Tokens(by_name if ids is None else ids, names)

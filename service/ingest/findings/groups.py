@@ -12,6 +12,8 @@ from service.ingest.flat import Ints
 
 __all__ = ["GroupChecks"]
 
+_SHOWN = 5  # steps by name
+
 
 class GroupChecks:
     """All that takes the responses of a group together."""
@@ -26,7 +28,7 @@ class GroupChecks:
         groups = self._responses.grouped()
         if not len(groups.starts):
             return []
-        checks = (_alone, _uneven, _prompts, _copies, not_centred, contradictions)
+        checks = (_alone, _uneven, _missing, _prompts, _copies, not_centred, contradictions)
         return [finding for check in checks if (finding := check(groups)) is not None]
 
 
@@ -60,6 +62,29 @@ def _uneven(groups: Groups) -> Finding | None:
         + ". What was filtered, or is missing from the log, is in no count."
     )
     return Finding("uneven_groups", "note", message, int(odd.sum()), groups.examples(groups.starts[odd], "group_id"))
+
+
+def _missing(groups: Groups) -> Finding | None:
+    """Steps of fewer groups than most steps of the file have."""
+    if groups.partly:  # the last step that is remembered may go on
+        return None
+    steps, counts = np.unique(groups.steps, return_counts=True)
+    sizes, often = np.unique(counts, return_counts=True)
+    usual = int(sizes[often.argmax()])
+    fewer = counts < usual
+    if 2 * often.max() <= len(steps) or not fewer.any():
+        return None
+    short = [(int(step), int(count)) for step, count in zip(steps[fewer], counts[fewer], strict=True)]
+    shown = ", ".join(f"step {step} holds {many(count, 'group')}" for step, count in short[:_SHOWN])
+    message = (
+        shown
+        + (f" and {len(short) - _SHOWN} more steps too few" if len(short) > _SHOWN else "")
+        + f", where {usual:,} are usual in this file: filtered by the trainer, or missing from the log? What is not "
+        "there is in no count."
+    )
+    of_steps = [np.flatnonzero(groups.responses["step"] == step) for step, _ in short[:_SHOWN]]
+    firsts = np.array([rows[groups.responses["line"][rows].argmin()] for rows in of_steps])
+    return Finding("missing_groups", "note", message, len(short), groups.examples(firsts, "group_id"))
 
 
 def _usual(groups: Groups) -> Ints:

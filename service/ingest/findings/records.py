@@ -9,9 +9,10 @@ import numpy as np
 
 from service.ingest.columns import Columns
 from service.ingest.findings.finding import Finding, Sightings, many
+from service.ingest.findings.told import told
 from service.ingest.values import clip
 
-__all__ = ["Approximate", "LeftOut", "UnknownFields"]
+__all__ = ["Approximate", "LeftOut", "SummedRewards", "UnknownFields"]
 
 _NAMES = 1000  # distinct unknown names that are counted
 _SHOWN = 20
@@ -35,6 +36,32 @@ class Approximate:
             "tokens than these. What is computed from them is approximate too; log token ids to be exact."
         )
         return [Finding.of("approximate", "warning", message, self._seen)]
+
+
+class SummedRewards:
+    """Rewards that are the sum of columns of which the file does not say that they are rewards."""
+
+    def __init__(self) -> None:
+        self._seen = Sightings()
+        self._names: set[str] = set()
+
+    def observe(self, columns: Columns) -> None:
+        found = told(columns, "summed_rewards")
+        self._seen.in_rows(columns, np.array([row for row, _ in found], np.int64), "reward")
+        for _, names in found:
+            if len(self._names) < _SHOWN:
+                self._names.update(map(clip, map(str, names)))
+
+    def findings(self) -> list[Finding]:
+        if not self._seen.count:
+            return []
+        message = (
+            f"The reward of {many(self._seen.count, 'response')} is the plain sum of the columns "
+            f"{', '.join(sorted(self._names)[:_SHOWN])}: every column of floats is taken for a reward function's. One "
+            "of log_extra is none, and reward_weights are not in the file: upload without the columns that are no "
+            "rewards, or log the reward itself."
+        )
+        return [Finding.of("summed_rewards", "note", message, self._seen)]
 
 
 class LeftOut:

@@ -10,7 +10,7 @@ from service.ingest.findings.groups import GroupChecks
 from service.ingest.findings.logprobs import CopiedLogprobs, ImpossibleLogprobs, ZeroLogprobs
 from service.ingest.findings.masks import NoMask, UnknownRuns, UnmaskedTurns
 from service.ingest.findings.order import StepOrder
-from service.ingest.findings.records import Approximate, LeftOut, UnknownFields
+from service.ingest.findings.records import Approximate, LeftOut, SummedRewards, UnknownFields
 from service.ingest.findings.roles import PromptInResponse, RoleHeaders
 from service.ingest.findings.text import LoggedText
 from service.ingest.findings.toplists import SampledInLists, UnsortedLists
@@ -29,6 +29,7 @@ class Report:
         self.unknown = UnknownFields()
         self._checks: list[Check] = [
             Approximate(),
+            SummedRewards(),
             NoMask(),
             UnmaskedTurns(),
             UnknownRuns(),

@@ -49,9 +49,12 @@ def test_every_field(importing: Importing, tokenizer: str) -> None:
 @pytest.mark.parametrize("head", [5, -1, None])
 def test_several_policy_versions(importing: Importing, tokenizer: str, head: int | None) -> None:
     """Which token is whose is not in the file; −1 is the version of prompt tokens (areal/workflow/rlvr.py)."""
-    importing([line(head_version=head)], tokenizer=tokenizer)
+    manifest = importing([line(head_version=head)], tokenizer=tokenizer)
     (row,) = importing.rows()
     assert (row["step"], row["policy_version"]) == (7, None)
+    found = [one["message"] for one in manifest["notes"] if one["code"] == "several_policy_versions"]
+    assert len(found) == (head == 5)  # of the lowest one nothing is known where it is −1 or not there
+    assert all("(up to 2 apart)" in message for message in found)
     assert json.loads(row["meta"]).get("head_version") == head
 
 

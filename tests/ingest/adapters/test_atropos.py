@@ -21,12 +21,12 @@ def group(**changes: Any) -> dict[str, Any]:
         "scores": [1.0, -1.0],
         "advantages": [[0, 0, 0.5, 0, 0.25, 0.125], [0, 0, -0.5]],
         "ref_logprobs": [[0, 0, -9.0, 0, -9.0, -9.0], [0, 0, -9.0]],
-        "messages": [[{"role": "user", "content": "?"}], [{"role": "user", "content": "?"}]],
+        "messages": [[{"role": "user", "content": "?"}], [{"role": "user", "content": "!"}]],
         "generation_params": {"temperature": 0.8},
         "inference_logprobs": [[1.0, 1.0, -0.5, 1.0, -0.25, -2.0], [1.0, 1.0, -0.75]],
-        "group_overrides": None,
-        "overrides": None,
-        "images": None,
+        "group_overrides": {"group_size": 2},
+        "overrides": [{"set_advantage_to_zero": True}, {}],
+        "images": ["iVBORw0KGgo", None],
         "distill_token_ids": [[[3, 4]] * 6, [[7, 8]] * 3],
         "distill_logprobs": [[[-0.1, -3.0]] * 6, [[-0.2, -2.0]] * 3],
         **changes,
@@ -45,7 +45,14 @@ def test_every_field(importing: Importing) -> None:
     assert first["response_mask"] == [True, False, True, True]
     assert first["rollout_logprobs"] == [-0.5, None, -0.25, -2.0]
     assert first["advantage"] == [0.5, None, 0.25, 0.125]
-    assert json.loads(first["meta"]) == {"generation_params": {"temperature": 0.8}}
+    assert json.loads(first["meta"]) == {
+        "generation_params": {"temperature": 0.8},
+        "group_overrides": {"group_size": 2},
+        "messages": [{"role": "user", "content": "?"}],
+        "overrides": {"set_advantage_to_zero": True},
+    }
+    assert json.loads(second["meta"])["messages"] == [{"role": "user", "content": "!"}]
+    assert "overrides" not in json.loads(second["meta"])
     assert (second["prompt_token_ids"], second["response_token_ids"]) == ([1, 2], [7])
     assert (second["rollout_logprobs"], second["advantage"]) == ([-0.75], [-0.5])
     assert third["response_token_ids"] == first["response_token_ids"]
@@ -63,7 +70,7 @@ def test_a_teachers_top_and_a_references_logprobs_are_not_mus(importing: Importi
 def test_what_no_response_had(importing: Importing, empty: Any) -> None:
     """`collect_trajectories` leaves an empty list where no response had the field."""
     names = ("advantages", "ref_logprobs", "inference_logprobs", "messages", "overrides")
-    importing([group(**dict.fromkeys(names, empty), generation_params=None)], step=4)
+    importing([group(**dict.fromkeys(names, empty), generation_params=None, group_overrides=None)], step=4)
     row = importing.rows()[0]
     assert (row["advantage"], row["rollout_logprobs"], row["meta"]) == (None, None, None)
 
@@ -80,6 +87,14 @@ def test_an_advantage_for_the_whole_response(importing: Importing) -> None:
     assert [row["advantage"] for row in importing.rows()] == [[0.5] * 4, [-0.5]]
 
 
+def test_a_response_that_is_not_trained(importing: Importing) -> None:
+    """One row without a token that counts does not refuse the file."""
+    manifest = importing([group(masks=[[-100, -100, 3, -100, 5, 6], [-100] * 3])], step=4)
+    assert [row["sample_id"] for row in importing.rows()] == ["1/0"]
+    (warning,) = manifest["warnings"]
+    assert warning["message"] == "1 response was left out: their mask marks no token of the response."
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
@@ -90,7 +105,6 @@ def test_an_advantage_for_the_whole_response(importing: Importing) -> None:
             "neither −100 nor the token's id: shifted?",
         ),
         ({"masks": [[1, 2, 3, 40, 5, 6], [-100] * 3]}, "masks[0][0]", "marks the first token as the response"),
-        ({"masks": [[-100, -100, 3, -100, 5, 6], [-100] * 3]}, "masks[1]", "marks no token as the response"),
         ({"masks": [[-100, -100, 3, -100, 5, 6]]}, "masks", "has 1 entry, expected 2"),
         ({"scores": [1.0]}, "scores", "has 1 entry, expected 2"),
         ({"scores": [1.0, "x"]}, "scores[1]", "'x' is not a number"),

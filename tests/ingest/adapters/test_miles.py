@@ -134,7 +134,9 @@ def test_without_loss_dumps_nothing_is_missed() -> None:
 def test_bad_lists_are_named() -> None:
     with pytest.raises(BadRecord) as caught:
         records([A], call(0, at_loss(B), at_loss(A, old_log_probs=[-1.0])))
-    assert [(error.line, error.field) for error in caught.value.errors] == [(2, "train_log_probs")]
+    (error,) = caught.value.errors
+    assert (error.line, error.field) == (2, "old_log_probs")
+    assert error.message == "has 1 entries, but rollout_log_probs has 2 (one short: shifted?)"
 
 
 def test_columns_fill_what_the_dump_lacks_and_must_agree() -> None:

@@ -51,7 +51,9 @@ def test_every_field(importing: Importing) -> None:
     assert second["response_token_ids"] == [11, 2]
     assert second["rollout_logprobs"] == [-0.3, -0.4]
     assert second["reward"] == -0.5
-    absent = ("new_logprobs", "policy_version", "turn", "trainer_keep", "finish_reason", "rollout_top_token_ids")
+    assert first["turn"] == [0, 0, 1, 1, 1]  # what the tool said leads up to the second turn
+    assert second["turn"] is None
+    absent = ("new_logprobs", "policy_version", "trainer_keep", "finish_reason", "rollout_top_token_ids")
     assert {first[name] for name in absent} == {None}
 
 
@@ -81,6 +83,14 @@ def test_a_response_left_out_of_the_loss(importing: Importing) -> None:
     assert second["response_token_ids"] == [11, 2]
     assert second["response_mask"] == [False, False]
     assert second["rollout_logprobs"] in (None, [None, None])
+
+
+def test_a_row_without_a_token_of_the_policy(importing: Importing) -> None:
+    manifest = importing(logged(token_loss_mask=[BATCH["token_loss_mask"][0], [0] * 7]), step=1)
+    assert manifest["rollouts"] == 1
+    (warning,) = manifest["warnings"]
+    assert (warning["code"], warning["examples"]) == ("left_out", [{"line": 2, "field": None}])
+    assert "their mask marks no token of the response" in warning["message"]
 
 
 def test_a_missing_logprob_stored_as_probability_1(importing: Importing) -> None:
@@ -113,7 +123,6 @@ def test_a_response_of_one_token_in_a_sequence_of_two(importing: Importing) -> N
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"token_loss_mask": [0, 0, 0, 0, 0, 0, 0]}, "token_loss_mask", "marks no token as the response"),
         ({"token_loss_mask": [1, 0, 1, 1, 0, 0, 0]}, "token_loss_mask[0]", "marks the first token as the response"),
         ({"token_loss_mask": [0, 0, 1, 1, 1, 0, 0]}, "token_loss_mask", "beyond the first 4 (input_lengths)"),
         ({"input_lengths": 8}, "input_lengths", "is 8, but token_ids has 7 entries"),

@@ -119,6 +119,17 @@ def test_tokens_that_the_policy_did_not_sample(importing: Importing) -> None:
     assert json.loads(row["meta"])["ce_weights"] == [0, 0, None, 1]
 
 
+def test_a_row_without_a_token_that_is_trained(importing: Importing) -> None:
+    manifest = importing([exported(), exported(export_sequence_idx=18, loss_mask=[False] * 6)])
+    assert [row["sample_id"] for row in importing.rows()] == ["r2/17"]
+    (warning,) = manifest["warnings"]
+    assert warning["message"] == "1 response was left out: their mask marks no token of the response."
+
+
+def test_a_new_field_is_kept(importing: Importing) -> None:
+    assert json.loads(_row(importing, cohort="c-7", loss_scale=0.5)["meta"])["cohort"] == "c-7"
+
+
 def test_earlier_versions(importing: Importing) -> None:
     """The first exporter wrote the response's reward on every token; one for many runs wrote each run's own step."""
     row = _row(importing, rewards=[0.0, 0.0, 0.25, 0.25, 0.0, 0.25], run_id="run_a", export_step=1)
@@ -129,7 +140,6 @@ def test_earlier_versions(importing: Importing) -> None:
     ("changes", "field", "message"),
     [
         ({"loss_mask": [True, *MASK[1:]]}, "loss_mask[0]", "marks the first token as the response"),
-        ({"loss_mask": [False] * 6}, "loss_mask", "marks no token as the response"),
         ({"loss_mask": MASK[1:]}, "loss_mask", r"has 5 entries, expected 6 \(one short: shifted\?\)"),
         ({"trainer_logprobs": [*PI, -1.0]}, "trainer_logprobs", r"has 7 entries, expected 6 \(one more: shifted\?\)"),
         ({"advantages": 0.7}, "advantages", "expected a list, found a number"),

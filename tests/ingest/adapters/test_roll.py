@@ -25,7 +25,7 @@ def columns(**fields: Any) -> dict[str, Any]:
         "domain": ["math", "math"],
         "responses": ["4", "four"],
         "scores": [1.0, 0.0],
-        "sampling_params": ["{}", "{}"],
+        "sampling_params": ['{"temperature": 0.99, "top_p": 0.95}'] * 2,
     }
     return {name: value for name, value in {**written, **fields}.items() if value is not None}
 
@@ -65,6 +65,7 @@ def test_columns(importing: Importing, tokenizer: str) -> None:
     assert (first["reward"], second["reward"]) == (1, 0)
     assert first["logprobs_approximate"] is True
     meta = {"difficulty": "1", "ground_truth": "4", "domain": "math"}
+    meta["sampling_params"] = '{"temperature": 0.99, "top_p": 0.95}'  # what the run has to be given
     assert json.loads(first["meta"]) == {**meta, "approximate_token_ids": ["prompt", "response"]}
 
 

@@ -31,6 +31,7 @@ def line(meta: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
             "output_token_logprobs_length": 2,
             "input_top_logprobs": [None, [[-3.0, 8, None]], [[-1.0, 7, None]]],
             "output_top_logprobs": TOP,
+            "output_token_ids_logprobs": [[[-5.0, 99, None]], [[-6.0, 99, None]]],
             **(meta or {}),
         },
         "step": 4,
@@ -51,6 +52,12 @@ def test_every_field(importing: Importing) -> None:
     assert (row["finish_reason"], row["policy_version"]) == ("stop", [12, 12])
     assert row["response_text"] == "4"
     assert row["logprobs_approximate"] is None
+    assert json.loads(row["meta"]) == {
+        "finish_reason": {"type": "stop", "matched": 2},
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "output_token_logprobs_length": 2,
+    }
 
 
 def test_ids_out_of_the_triples(importing: Importing) -> None:
@@ -88,7 +95,7 @@ def test_without_logprobs(importing: Importing) -> None:
     importing([without()])
     (row,) = importing.rows()
     assert row["rollout_logprobs"] is row["rollout_top_token_ids"] is row["policy_version"] is None
-    assert json.loads(row["meta"]) == {"weight_version": "default"}
+    assert json.loads(row["meta"]) == {"weight_version": "default", "finish_reason": {"type": "length", "length": 2}}
 
 
 def without() -> dict[str, Any]:

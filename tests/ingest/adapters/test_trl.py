@@ -54,10 +54,24 @@ def test_meta(importing: Importing, tokenizer: str) -> None:
     importing(FORMATS / "trl-1.16-text.parquet", tokenizer=tokenizer)
     assert json.loads(importing.rows()[0]["meta"]) == {
         "rewards": {"digits": 1.0, "short": -0.5},
+        "summed_rewards": ["digits", "short"],
         "kind": "sum",
         "length": 18,
         "approximate_token_ids": ["prompt", "response"],
     }
+
+
+def test_a_float_column_that_is_no_reward(importing: Importing, tokenizer: str) -> None:
+    """`log_extra` of floats looks like a reward function's column: 1.0 + 0.25. The import says what was summed."""
+    manifest = importing(table(importing, speed=[0.25]), tokenizer=tokenizer)
+    (row,) = importing.rows()
+    assert row["reward"] == 1.25
+    assert json.loads(row["meta"])["rewards"] == {"digits": 1, "speed": 0.25}
+    (found,) = [one for one in manifest["notes"] if one["code"] == "summed_rewards"]
+    assert found["message"].startswith("The reward of 1 response is the plain sum of the columns digits, speed: ")
+    assert (found["count"], found["examples"]) == (1, [{"line": 1, "field": "reward", "step": 3, "sample_id": "1"}])
+    single = importing(table(importing), tokenizer=tokenizer)
+    assert "summed_rewards" not in {one["code"] for one in single["notes"]}
 
 
 def test_chat_as_trl_writes_it(importing: Importing, tokenizer: str) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.ingest.files import Importing
 
+ROLES = ("user", "assistant", "user", "assistant")
+
 
 def node(ids: list[int], parent: int | None = None, sampled: int = 0, **fields: Any) -> dict[str, Any]:
     """A message whose last `sampled` tokens came from the model."""
@@ -24,6 +26,9 @@ def node(ids: list[int], parent: int | None = None, sampled: int = 0, **fields: 
         "token_ids": ids,
         "mask": [False] * (len(ids) - sampled) + [True] * sampled,
         "is_content": [],
+        "reference_logprobs": [-7.0] * sampled,
+        "loss_weights": [1.0] * sampled,
+        "mismatch_kl": [0.5] * sampled,
         **fields,
     }
 
@@ -46,12 +51,14 @@ def trace(**changes: Any) -> dict[str, Any]:
         "id": "t1",
         "verifiers": {"version": "0.2", "commit": "a60a606"},
         "task": {"type": "Reverse", "data": {"prompt": "abc"}, "key": "k1"},
-        "agent": {"config": {}, "name": "solver", "trainable": True},
+        "agent": {"config": {"model": "m"}, "name": "solver", "trainable": True},
+        "tools": [{"name": "python"}],
+        "timing": {"start_time": 1.0},
         "nodes": nodes(),
         "calls": [{"node": 1, "finish_reason": "tool_calls"}, {"node": 3, "finish_reason": "stop"}],
         "rewards": {"right": {"score": 1.0, "weight": 0.5}, "short": {"score": 0.25, "weight": 1.0}},
         "metrics": {"turns": 2.0},
-        "info": {},
+        "info": {"seed": 3},
         "is_completed": True,
         "ok": True,
         "stop_condition": "done",
@@ -67,7 +74,12 @@ def episode(*traces: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "env": {"id": "reverse", "name": "rev"},
         "task": {"type": "Reverse", "data": {"prompt": "abc"}, "key": "k1"},
         "group": {"id": "g7"},
-        "run": {"type": "train", "id": "run-1", "work": {"type": "train", "step": 6, "policy": {"start": 5, "end": 5}}},
+        "run": {
+            "type": "train",
+            "id": "run-1",
+            "name": "first",
+            "work": {"type": "train", "step": 6, "policy": {"start": 5, "end": 5}},
+        },
         "ok": True,
         "errors": [],
         "traces": list(traces or [trace()]),
@@ -102,15 +114,32 @@ def test_every_field(importing: Importing) -> None:
         "agent": "solver",
         "stop_condition": "done",
         "entropy": [0.7, 0.8, None, None, None, 0.9],
+        "run": {"type": "train", "name": "first"},
+        "episode": {"id": "e1", "ok": True},
+        "version": 1,
+        "verifiers": {"version": "0.2", "commit": "a60a606"},
+        "agent_config": {"config": {"model": "m"}},
+        "tools": [{"name": "python"}],
+        "timing": {"start_time": 1},
+        "calls": [{"node": 1, "finish_reason": "tool_calls"}, {"node": 3, "finish_reason": "stop"}],
+        "rewards": {"right": {"score": 1, "weight": 0.5}, "short": {"score": 0.25, "weight": 1}},
+        "metrics": {"turns": 2},
+        "info": {"seed": 3},
+        "is_completed": True,
+        "ok": True,
+        "nodes": [{"message": {"role": role, "content": "…"}, "timestamp": 1} for role in ROLES],
     }
 
 
 def test_a_policy_that_changed_meanwhile(importing: Importing) -> None:
     """Which token is of which version is not in the file."""
     work = {"type": "train", "step": 6, "policy": {"start": 4, "end": 5}}
-    importing([episode(run={"type": "train", "id": "r", "work": work})])
+    manifest = importing([episode(run={"type": "train", "id": "r", "work": work})])
     (row,) = importing.rows()
     assert row["policy_version"] is None
+    (found,) = [one for one in manifest["notes"] if one["code"] == "several_policy_versions"]
+    assert found["count"] == 1
+    assert "(up to 1 apart)" in found["message"]
     assert json.loads(row["meta"])["policy"] == {"start": 4, "end": 5}
 
 
@@ -126,6 +155,9 @@ def test_branches_share_what_was_sampled(importing: Importing) -> None:
     assert second["rollout_logprobs"] == [-0.1, -0.2]
     assert second["turn"] == [1, 1]
     assert first["group_id"] == second["group_id"] == "g7"
+    # what both hold is told once
+    assert [len(json.loads(row["meta"])["nodes"]) for row in (first, second)] == [4, 1]
+    assert ["tools" in json.loads(row["meta"]) for row in (first, second)] == [True, False]
 
 
 def test_a_branch_that_trains_nothing_of_its_own(importing: Importing) -> None:

@@ -57,8 +57,9 @@ def test_every_field(importing: Importing) -> None:
     """Two turns: the second prompt is all that was, and a tool's 50 51."""
     turns = [
         step([1, 2], [3, 4], [-0.5, -0.25], advantage=0.5),
-        step([1, 2, 3, 4, 50, 51], [6], [-1.0], advantage=-0.5),
+        step([1, 2, 3, 4, 50, 51], [6], [-1.0], advantage=-0.5, reward=0.25),
     ]
+    turns[1]["tokens"]["is_truncated"] = True  # of the tokens, which is what the step's says too
     manifest = importing([result(*turns)], step=2)
     (row,) = importing.rows()
     assert (manifest["format"], manifest["warnings"]) == ("verifiers-results", [])
@@ -73,6 +74,14 @@ def test_every_field(importing: Importing) -> None:
         "is_completed": True,
         "is_truncated": False,
         "metrics": {"right": 0.5},
+        "right": 0.5,
+        "prompt": [{"role": "user", "content": "?"}],
+        "completion": [{"role": "assistant", "content": "!"}],
+        "timing": {"total_ms": 1},
+        "trajectory": [
+            {"is_truncated": False, "overlong_prompt": False},
+            {"is_truncated": True, "overlong_prompt": False, "reward": 0.25},
+        ],
     }
 
 
@@ -83,6 +92,8 @@ def test_a_context_that_was_compacted(importing: Importing) -> None:
     assert (first["sample_id"], second["sample_id"]) == ("abc/0", "abc/1")
     assert (second["prompt_token_ids"], second["response_token_ids"]) == ([1, 9], [6])
     assert second["turn"] == [1]
+    assert len(json.loads(first["meta"])["trajectory"]) == 2  # of both steps, once
+    assert "trajectory" not in json.loads(second["meta"])
 
 
 def test_what_is_masked_and_what_is_not_known(importing: Importing) -> None:

@@ -32,6 +32,27 @@ def test_groups_of_other_sizes(importing: Importing) -> None:
     assert found["examples"] == [{"line": line, "field": "group_id", "step": 1} for line in (17, 20)]
 
 
+def test_a_step_without_one_of_its_groups(importing: Importing) -> None:
+    """3 groups in each of four steps; the second has lost one, the last two."""
+    gone = ("1/2/", "3/0/", "3/2/")
+    records = [one for one in healthy(steps=5) if not one["sample_id"].startswith(gone)]
+    found = note(importing, records, "missing_groups")
+    assert found["count"] == 2
+    assert found["message"].startswith("step 1 holds 2 groups, step 3 holds 1 group, where 3 are usual in this file: ")
+    assert found["examples"] == [{"line": line, "field": "group_id", "step": step} for line, step in ((13, 1), (33, 3))]
+
+
+def test_steps_of_which_none_is_usual(importing: Importing) -> None:
+    """A batch that grows, and two steps that differ: nothing says which is whole. More groups than usual are none
+    missing."""
+    records = healthy(steps=3)
+    growing = [one for one in records if int(one["sample_id"][2]) <= one["step"]]
+    assert findings(importing, growing) == {}
+    assert findings(importing, [one for one in healthy() if not one["sample_id"].startswith("1/2/")]) == {}
+    more = [one for one in records if one["step"] == 2 or not one["sample_id"][2:].startswith("2/")]
+    assert findings(importing, more) == {}
+
+
 def test_the_usual_size_is_that_of_the_step(importing: Importing) -> None:
     """4 a group in the first step, 2 in the second; the most frequent one, and the larger of two."""
     records = healthy(1) + [one for one in healthy(2) if one["step"] == 1 and one["sample_id"][-1] in "01"]
@@ -189,11 +210,11 @@ def test_advantages_that_were_zeroed_contradict_nothing(importing: Importing) ->
 
 
 def test_what_is_not_looked_at_is_said(importing: Importing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 4 MiB; the first has all that is remembered."""
+    """Chunks of 8 MiB, 7 responses; the first has all that is remembered."""
     monkeypatch.setattr(responses, "_MOST", 3)
     records = healthy(1)
     for one in records:
         one["prompt_text"] = "x" * 1_200_000
     records[1]["prompt_token_ids"] = [1, 2]
     found = findings(importing, records)["group_prompts_differ"]
-    assert found["message"].startswith("1 of 1 group hold responses to different prompt_token_ids (of the first 4 ")
+    assert found["message"].startswith("1 of 2 groups hold responses to different prompt_token_ids (of the first 7 ")

@@ -13,10 +13,20 @@ def test_several_versions_in_one_response(importing: Importing) -> None:
     del records[0]["policy_version"]
     found = note(importing, records, "several_policy_versions")
     assert found["count"] == 2
-    assert found["message"].startswith(
-        "2 responses were sampled by several policy versions (policy_version spans up to 4)"
-    )
+    assert found["message"].startswith("2 responses were sampled by several policy versions (up to 4 apart): ")
     assert [one["line"] for one in found["examples"]] == [2, 9]
+
+
+def test_a_span_that_the_log_states_for_the_whole_response(importing: Importing) -> None:
+    """As adapters tell it: nothing says which token is whose."""
+    records = [one | {"meta": {"policy_versions": [2, 2]}} for one in healthy()]
+    records[1]["meta"] = {"policy_versions": [3, 5]}
+    records[2]["meta"] = {"policy_versions": ["3", 5], "about": '"policy_versions":[1,9]'}
+    records[3]["meta"] = {"policy_versions": [5]}
+    found = note(importing, records, "several_policy_versions")
+    assert found["count"] == 1
+    assert "(up to 2 apart)" in found["message"]
+    assert [(one["line"], one["field"]) for one in found["examples"]] == [(2, "meta.policy_versions")]
 
 
 def test_one_version_each(importing: Importing) -> None:
