@@ -95,7 +95,7 @@ def upload(
             output.note(f"run {run!r} exists: its sampling, framework and tokenizer stay as they are")
         results = []
         for file in files:
-            if any((folder / "annotations").is_dir() for folder in file.resolve().parents[:2]):
+            if _annotated(file):
                 output.note(f"note: {file.name} has annotations beside it, which dppo convert prime-rl joins to it")
             with output.progress(f"sending {file.name}") as update:
                 of_file = _step_in_name(file) if step is None else step
@@ -113,6 +113,13 @@ def upload(
                 for finding in done["result"][f"{level}s"]:
                     output.note(f"{level}: {sentence(finding)}")
         output.result(results)
+
+
+def _annotated(file: Path) -> bool:
+    """Whether prime-rl's annotations lie beside a stream, which is `stream.jsonl` or one of the files in `stream/`."""
+    folder = file.resolve().parent
+    stream = folder if file.stem.startswith("stream") else folder.parent if folder.name == "stream" else None
+    return stream is not None and (stream / "annotations").is_dir()
 
 
 def _step_in_name(file: Path) -> int | None:

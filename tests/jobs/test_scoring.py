@@ -304,8 +304,10 @@ def test_log_probs_of_which_nobody_said_how_they_were_made(server: Server, check
         told[run] = [one for one in server.analyze(run)["warnings"] if "logprobs_mode was not given" in one]
     assert told == {
         "silent": [
-            "sampling.logprobs_mode was not given at temperature 0.6; the logged log-probs are taken as processed "
-            "(temperature applied). Raw ones would show a false mismatch."
+            (
+                "sampling.logprobs_mode was not given at temperature 0.6; the logged log-probs are taken as processed "
+                "(temperature applied). Raw ones would show a false mismatch."
+            )
         ],
         "said": [],
         "plain": [],

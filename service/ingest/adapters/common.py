@@ -56,7 +56,7 @@ _CRITIC = "of a critic: what became of it is in the advantage"
 _PROMPT = "of prompt tokens, which are not sampled"
 _NUCLEUS = "ids without log-probs: not enough for a divergence over them"
 _PLACE = "says where a token is, which its place in the list says"
-_ROUTES = "which experts a token went through"
+_ROUTES = "which experts a token went through, or which tokens its attention took"
 _IMAGE = "pixels"
 UNUSED: Mapping[str, str] = {
     **dict.fromkeys(("mismatch_kl", "log_importance_ratio", "importance_ratio", "prob_delta"), _FOLLOWS),
@@ -68,7 +68,7 @@ UNUSED: Mapping[str, str] = {
     **dict.fromkeys(("rollout_top_p_token_ids", "rollout_top_p_token_offsets"), _NUCLEUS),
     "output_token_ids_logprobs": "of tokens that the request chose, not of the most likely ones",
     **dict.fromkeys(("position_ids", "text_offset", "bytes"), _PLACE),
-    **dict.fromkeys(("routed_experts", "rollout_routed_experts"), _ROUTES),
+    **dict.fromkeys(("routed_experts", "rollout_routed_experts", "rollout_indexer_topk"), _ROUTES),
     **dict.fromkeys(("images", "multimodal_inputs", "multimodal_train_inputs"), _IMAGE),
     "is_content": "which tokens are the message's own text, as against its template's",
     "loss_weights": "how much a token counts in a loss of the trainer's own",

@@ -95,7 +95,7 @@ def _responses(trace: Fields, agent: str | None, shared: dict[str, Any]) -> list
     name = trace.name("id")
     trace.check()
     group = shared["group_id"] or (prompt_hash(branches[0].prompt) if branches else None)
-    records = []
+    records: list[dict[str, Any]] = []
     for branch in branches:
         of_branch = {**meta, "entropy": branch.column("entropies"), "nodes": branch.about or None}
         if not records:

@@ -22,8 +22,10 @@ from service.ingest.adapters.vllm_logprobs import Tokens, chat_tokens, completio
 __all__ = ["VLLM"]
 
 _HOW = "ask for return_token_ids, or add the prompt's text as `prompt` or `messages`"
-_READ = ("text", "message", "logprobs", "token_ids", "prompt_token_ids", "finish_reason", "index")
-_READ += ("step", "reward", "advantage", "group_id", "prompt", "messages")
+_READ = (
+    *("text", "message", "logprobs", "token_ids", "prompt_token_ids", "finish_reason", "index"),
+    *("step", "reward", "advantage", "group_id", "prompt", "messages"),  # of whoever logs it
+)
 
 
 def _recognises(names: frozenset[str]) -> bool:

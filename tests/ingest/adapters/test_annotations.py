@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from service.cli.main import app
+from service.cli.main import _annotated, app
 from tests.ingest.adapters.test_verifiers import episode, node, trace
 from tests.ingest.files import Importing
 
@@ -84,6 +84,13 @@ def test_without_them_nothing_is_known_of_the_trainer(importing: Importing, fold
     importing(folder / "stream.jsonl")
     (row,) = importing.rows()
     assert {row[name] for name in ("new_logprobs", "advantage", "trainer_keep")} == {None}
+
+
+def test_an_upload_of_the_stream_alone_says_what_it_lacks(folder: Path) -> None:
+    assert _annotated(folder / "stream.jsonl")
+    assert _annotated(folder / "stream" / "00000.jsonl.zst")
+    assert not _annotated(folder / "train_data_step3.jsonl")
+    assert not _annotated(folder / "annotations" / "stream.jsonl")
 
 
 def test_the_later_update_wins_and_a_hole_changes_nothing(importing: Importing, folder: Path) -> None:
