@@ -30,6 +30,7 @@ def create_app(services: Services) -> FastAPI:
         try:
             yield
         finally:
+            await run_in_threadpool(app.state.prefill.close)
             await run_in_threadpool(services.close)
 
     app = FastAPI(

@@ -24,6 +24,7 @@ SECONDS = 1.0  # between two looks at what is published
 LEAST_TOKENS = 500_000  # of an analysis: smaller ones answer at once
 MOST_ANALYSES = 4  # the newest ones: results are kept up to a size
 REST = 20  # times as long as the last opening took: a run that is logged live changes every minute
+CLOSING_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
@@ -35,7 +36,13 @@ class Prefill:
         self._app, self._services = app, services
         self._opened: dict[str, int] = {}  # analysis → the state of its run when its pages were opened
         self._rests: dict[str, float] = {}  # … and until when they are not opened again
-        threading.Thread(target=self._follow, name="prefill", daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, name="prefill", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Open no more pages; wait for the one that is being opened, before the databases close under it."""
+        self._services.closing.set()
+        self._thread.join(CLOSING_SECONDS)
 
     def _follow(self) -> None:
         while not self._services.closing.wait(SECONDS):

@@ -224,6 +224,8 @@ def test_logging_in_and_errors_keep_nobody_out(
 def test_paper_is_white(page: Page, site: Site) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto(PAGES["disagreement"](site))
+    page.evaluate("localStorage.removeItem('dppo-theme')")  # what was chosen by hand would outlast the system's
+    page.reload()
     drawn(page)
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 28, 26)"
