@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 Rows = list[dict[str, Any]]
-SMOOTH = 5  # steps a drawn point is the mean of
+SMOOTH = 10  # steps a drawn point is the mean of
 AXES = {"final": "final reward", "auc": "reward over the run", "drift": "mean |π − μ|"}
 PARTS = {"drift": "mean |π − μ|", "engine": "engine", "stale": "staleness", "update": "update"}
 

@@ -227,13 +227,15 @@ def words(results: Results, tables: dict[str, Rows], tokens: dict[str, Any]) -> 
         ("Questions", "questions", "question"),
         ("Staleness", "staleness", "staleness"),
     ):
-        lines += ["", f"## {title}", "", f"| {head or ''} | arm − reference | outcome | difference | p (Holm) | n |"]
-        lines.append("|---|---|---|---|---|---|")
+        first = f"| {head} " if head else ""
+        p_of = "p" if head else "p (Holm)"
+        lines += ["", f"## {title}", "", f"{first}| arm − reference | outcome | difference | {p_of} | n |"]
+        lines.append("|---" * (6 if head else 5) + "|")
         for row in tables[key]:
-            lines.append(
-                f"| {row[head] if head else ''} | {label(row['arm'])} − {label(row['reference'])} | {row['outcome']} | "
-                f"{_interval(row)} | {_p(row['p_holm'] if row['p_holm'] is not None else row['p'])} | {row['n']} |"
-            )
+            pair = f"{label(row['arm'])} − {label(row['reference'])}"
+            p = row["p_holm"] if head is None else row["p"]
+            first = f"| {row[head]} " if head else ""
+            lines.append(f"{first}| {pair} | {row['outcome']} | {_interval(row)} | {_p(p)} | {row['n']} |")
     lines += [
         "",
         "## Tokens",
