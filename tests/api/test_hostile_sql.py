@@ -11,7 +11,7 @@ import pytest
 from tests.live import Server
 from tests.store.hostile_statements import Hostile, written
 
-LIMITS = {"DPPO_SQL_SECONDS": "1", "DPPO_SQL_MEMORY_BYTES": str(256 << 20), "DPPO_SQL_BYTES": str(8 << 20)}
+LIMITS = {"DPPO_SQL_SECONDS": "0.5", "DPPO_SQL_MEMORY_BYTES": str(256 << 20), "DPPO_SQL_BYTES": str(8 << 20)}
 
 
 @pytest.fixture(scope="module")

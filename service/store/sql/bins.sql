@@ -16,7 +16,7 @@ least(floor((greatest(-_logit_bins().limit, least(_logit_bins().limit, _logit(lo
     / (2 * _logit_bins().limit) * _logit_bins().n), _logit_bins().n - 1);
 
 -- Where a token lies in a dimension that a view can count by: decile places tokens by their position, over all of a view.
-CREATE MACRO _key(by_, logp, entropy, position, token_id) AS
+CREATE MACRO _key(by_, logp, entropy, at_, token_id) AS
 CASE by_ WHEN 'probability' THEN _probability_bin(logp) WHEN 'entropy' THEN _entropy_bin(entropy)
-    WHEN 'position' THEN floor(log2(position + 1)) WHEN 'decile' THEN position WHEN 'token' THEN token_id
+    WHEN 'position' THEN floor(log2(at_ + 1)) WHEN 'decile' THEN at_ WHEN 'token' THEN token_id
     WHEN 'logit' THEN _logit_bin(logp) END::BIGINT;
