@@ -35,8 +35,9 @@ demo: install ## Score a real run of a real model and serve its dashboard (DEMO_
 serve: install ## Serve ./data on http://127.0.0.1:8000 (SERVE_ARGS="--port 9000")
 	$(BIN)/dppo serve $(SERVE_ARGS)
 
-# Two workers, a file of tests to each, so that a file's servers start once.
-WORKERS := -n 2 --dist loadfile
+# Three workers for two cores, since a test often waits for its server; a file of tests to each, so that a file's
+# servers start once. In their order: those with few tests are slow, and would be left for the end.
+WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
 # Both DuckDB majors are supported: the store's tests run again on an overlay with the older one.
 test: install browser $(DUCKDB1)/.installed ## Run all tests, then the store's once more on DuckDB 1.x
