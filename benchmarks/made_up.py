@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dppo_core.methods.catalog import Thresholds
 from service.schemas.rollout import ROLLOUT_SCHEMA
 from service.schemas.segment import SEGMENT_SCHEMA
 from service.settings import Settings
-from service.store.runs import now
 from service.store.store import Store
+from tests.store.handmade import asked
 
 __all__ = ["ANALYSIS", "RUN", "make"]
 
 RUN, ANALYSIS, UPLOAD = "made-up", "abench", "ubench"
-GROUP, VOCAB, TOP_K = 8, 50_000, 20
+GROUP, VOCAB = 8, 50_000
 Floats = npt.NDArray[np.float64]
 
 
@@ -40,9 +38,7 @@ def make(root: Path, steps: int, tokens: int, distinct: int, progress: Callable[
     """A run of `steps` steps with about `tokens` response tokens each, and one analysis of it, μ → NEW."""
     store = Store(Settings(data_dir=root))
     try:
-        run = store.runs.create(
-            RUN, None, {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "logprobs_mode": None}, None, {}
-        )
+        run = asked(store, RUN, ANALYSIS, {step: f"x{step:05}" for step in range(steps)})
         staging, written = root / "staging", []
         staging.mkdir()
         for step in range(steps):
@@ -65,23 +61,6 @@ def make(root: Path, steps: int, tokens: int, distinct: int, progress: Callable[
         }
         upload = {"upload": UPLOAD, "filename": "made-up.jsonl", "bytes": 0, "sha256": "0" * 64}
         store.uploads.add(run["run_id"], upload, manifest, staging, replace=False)
-        row = {
-            "analysis": ANALYSIS,
-            "run_id": run["run_id"],
-            "created_at": now(),
-            "source": "scored",
-            "anchor": "rollout",
-            "evaluated_at": "end",
-            **asdict(Thresholds()),
-            "top_k": TOP_K,
-            "topk_mode": "paper",
-            "dtype": "float32",
-            "stale": False,
-            "warnings": "[]",
-            "skipped_steps": "[]",
-        }
-        pair = {"inputs": {}, "old_checkpoint": None, "new_checkpoint": None, "span": 1}
-        store.analyses.add(row, [{"step": step, "scoring": f"x{step:05}", **pair} for step in range(steps)])
         for step in range(steps):
             progress(f"segment {step + 1} of {steps}")
             first = store.layout.segment(f"x{step % distinct:05}")

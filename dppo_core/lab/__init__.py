@@ -8,6 +8,8 @@
     methods      each method as one call of `dppo_core.losses`
     train        the loop: stale sampling, group advantages, minibatch updates
     metrics      what is kept of an iteration
+    statistics   paired comparisons, Holm's correction, a bootstrap over prompts
+    tokens       token-level claims from every token of some iterations (token_statistics: from their sums)
     checkpoint   a policy as a Hugging Face checkpoint
 
 Import from the modules; `settings` and `language` need no torch.

@@ -139,8 +139,9 @@ def get_rollouts(
 ) -> Response:
     """The responses of an analysis, most disagreement first."""
     row = services.store.analyses.get(analysis)
-    parameters = View.of(request.query_params, besides={"limit", "offset"}).parameters(row)
-    return encode(services.store.lens.table("rollouts", {**parameters, "limit": limit, "offset": offset}), "json", "")
+    lens, view = services.store.lens, View.of(request.query_params, besides={"limit", "offset"})
+    parameters = {**settled(lens, view.parameters(row)), "limit": limit, "offset": offset}
+    return encode(lens.table("rollouts", parameters), "json", "")
 
 
 @router.get("/analyses/{analysis}/tokens")

@@ -12,7 +12,7 @@ from service.store.lens import Lens
 __all__ = ["trainer_mask"]
 
 ALIKE = 0.999  # share of the tokens with A ≠ 0 from which a difference is a note
-SLACK = 1e-4  # as in the macro _beside_trainer of the contract
+SLACK = 1e-4  # as in the macro _beside_trainer
 METHODS = {"ppo": "PPO", "dppo_binary_tv": "DPPO by binary TV", "dppo_binary_kl": "DPPO by binary KL"}
 DIFFERENCES = {
     "near_threshold": "{n} lie at the threshold",

@@ -7,6 +7,5 @@ logs         an iteration as rollout records, to a service or to files
 plan         the declared experiment: arms, seeds, controls, questions
 outcomes     numbers of a run, paired comparisons
 claims       the paper's claims, each with a verdict
-tokens       token-level claims from rollouts of the declared runs
 report       tables, figures and the manifest from what is stored
 """

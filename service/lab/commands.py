@@ -12,6 +12,7 @@ from typing import Any
 from dppo_core.lab.methods import METHODS
 from dppo_core.lab.settings import Run, Settings, parse_setting
 from service.lab.execute import Options, execute
+from service.lab.outcomes import outcomes
 from service.lab.plan import runs_of
 from service.lab.report import write_report
 from service.lab.store import Store, Stored, code_hash, versions
@@ -21,7 +22,6 @@ __all__ = ["report_command", "rerun_command", "run_command"]
 
 Result = Callable[[Any, str], None]
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
-LAST = 30
 
 
 def run_command(
@@ -58,14 +58,12 @@ def run_command(
     rows = []
     for run in dict.fromkeys(runs):
         stored = store.load(run)
-        rewards = stored["columns"]["reward"]
-        last = rewards[-LAST:]
         rows.append(
             {
                 "run": run.name,
                 "made": run.name in made,
                 "warmup_reward": stored["warmup_reward"],
-                "final_reward": sum(last) / len(last),
+                "final_reward": outcomes(stored)["final"],
                 "seconds": stored["seconds"],
                 "file": str(store.path(run)),
             }

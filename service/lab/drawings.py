@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -63,7 +64,7 @@ def draw(results: Results, tables: dict[str, Rows], folder: Path) -> list[Path]:
 
 
 def _steps(results: Results, column: str) -> pa.Table:
-    """arm, seed, step, value of the main arms, a mean of `SMOOTH` steps a row."""
+    """arm, seed, step, value of the main arms, a mean of `SMOOTH` steps a row; seed null: the mean over seeds."""
     rows: Rows = []
     for name, stored in results.stored.items():
         run = Run.parse(name)
@@ -72,8 +73,11 @@ def _steps(results: Results, column: str) -> pa.Table:
         values = stored["columns"][column]
         for start in range(0, len(values), SMOOTH):
             part = values[start : start + SMOOTH]
-            mean = sum(part) / len(part)
-            rows.append({"arm": run.arm, "seed": run.seed, "step": start + len(part) // 2, "value": mean})
+            rows.append({"arm": run.arm, "seed": run.seed, "step": start + len(part) // 2, "value": fmean(part)})
+    of_all: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        of_all.setdefault((row["arm"], row["step"]), []).append(row["value"])
+    rows += [{"arm": arm, "step": step, "value": fmean(values)} for (arm, step), values in of_all.items()]
     return pa.Table.from_pylist(rows, schema=_STEPS)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -102,11 +102,11 @@ class Results:
         return mean_interval([each - value for each in values]) if len(values) > 1 else None
 
     def difference(
-        self, arm: str, reference: str, outcome: str, seeds: Iterable[int] | None = None
+        self, arm: str, reference: str, outcome: str, seeds: Collection[int] | None = None
     ) -> Comparison | None:
         """arm − reference, paired by seed; None for fewer than two pairs."""
         one, other = self.values(arm, outcome), self.values(reference, outcome)
-        both = [seed for seed in one if seed in other and (seeds is None or seed in set(seeds))]
+        both = [seed for seed in one if seed in other and (seeds is None or seed in seeds)]
         if len(both) < 2:
             return None
         return Comparison(arm, reference, outcome, mean_interval([one[seed] - other[seed] for seed in both]))

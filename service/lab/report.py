@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dppo_core.lab import tokens as token_study
 from dppo_core.lab.methods import METHODS
 from dppo_core.lab.settings import Run
 from dppo_core.lab.statistics import Estimate
-from service.lab import tokens as token_study
 from service.lab.claims import CLAIMS, judge
 from service.lab.drawings import draw
 from service.lab.outcomes import OUTCOMES, PRIMARY, Comparison, Results

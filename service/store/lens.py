@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lens", "attach_new", "seed"]
 
+MACROS = ("bins", "rates", "pairs", "compared", "approximation", "mismatch", "trainer", "response", "run")
 RESULT_BYTES = 64 << 20  # of results that are kept
 STORAGE_VERSION = "v1.0.0"  # so that older DuckDB clients open what we publish
 PARAMETER = re.compile(r"\$(\w+)")
@@ -105,7 +106,7 @@ class Lens:
         attach_new(cursor, path, "lens")
         try:
             cursor.execute("USE lens")
-            for name in ("bins", "contract", "compared"):
+            for name in ("contract", *(f"macros/{name}" for name in MACROS)):
                 cursor.execute(script(name).replace("$data", quoted(self._layout.root.resolve())))
             cursor.execute(script("comments"))
             self._summarise(cursor)

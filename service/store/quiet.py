@@ -47,7 +47,7 @@ MEMORY = "2GB"
 
 def condense(segment: Path) -> None:
     """Write `moved.parquet` and `quiet.parquet` beside a segment."""
-    spill, statements = segment.parent / "spill", script("bins") + script("quiet")
+    spill, statements = segment.parent / "spill", script("macros/bins") + script("quiet")
     paths = {name: str(path).replace("'", "''") for name, path in (("segment", segment), ("folder", segment.parent))}
     for name, value in {**paths, "log_ratio": LOG_RATIO, "tv": TV, "kl": KL}.items():
         statements = statements.replace(f"${name}", str(value))

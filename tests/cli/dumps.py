@@ -7,10 +7,14 @@ The layouts are those of slime 624b824a8 (`observability/rollout_data_utils.py`,
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from typer.testing import CliRunner
+
+from service.cli.main import app
 
 Fields = dict[str, Any]
 
@@ -229,3 +233,19 @@ def miles_loss(path: Path, rank: int, call: int, places: list[int], **changes: A
     }
     torch.save(content, path)
     return path
+
+
+def convert(*arguments: Any, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, ["convert", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+class Bomb:
+    """Creates a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)

@@ -9,7 +9,7 @@ import torch
 
 from service.jobs.audit import WORDS
 from tests.conftest import Checkpoints
-from tests.jobs.test_scoring import create, logits_of, register
+from tests.jobs.asking import create, logits_of, register
 from tests.live import Server
 from tests.tiny import records, save_checkpoint
 

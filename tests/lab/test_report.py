@@ -13,12 +13,12 @@ import pytest
 from dppo_core.lab.metrics import COLUMNS
 from dppo_core.lab.settings import Run
 from dppo_core.lab.statistics import Estimate
+from dppo_core.lab.token_statistics import STATISTICS
 from service.lab import report
 from service.lab.claims import CLAIMS, Statement, judge
 from service.lab.claims import _verdict as verdict
 from service.lab.outcomes import Results, outcomes
 from service.lab.plan import EXPERIMENTS, MAIN, runs_of
-from service.lab.statistics import STATISTICS
 from service.lab.store import Store
 
 STEPS = 170

@@ -9,9 +9,9 @@ from statistics import fmean, pstdev
 import pytest
 
 from dppo_core.lab.settings import Run
+from dppo_core.lab.tokens import study
 from dppo_core.lab.train import Trainer
 from dppo_core.lab.warmup import Start
-from service.lab.tokens import study
 from tests.lab.conftest import changed
 
 RUN = Run("dppo_exact_tv", 10, changed(lr=2e-3, lr_rise=1))

@@ -38,15 +38,16 @@ def segment(columns: Columns) -> pa.Table:
     )
 
 
-@contextmanager
-def analysed(root: Path, steps: Mapping[int, Columns], **facts: Any) -> Iterator[Store]:
-    """A store whose analysis `ANALYSIS` (rollout → new at the end) has these segments; `facts` change its row."""
-    store = Store(Settings(data_dir=root / "data"))
+def asked(store: Store, run: str, analysis: str, scorings: Mapping[int, str], **facts: Any) -> Row:
+    """A run with one analysis (rollout → new at the end) of these scorings by step; `facts` change its row.
+
+    Returns the run's row.
+    """
     sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "logprobs_mode": None}
-    run = store.runs.create("run", None, sampling, None, {})
+    created = store.runs.create(run, None, sampling, None, {})
     row = {
-        "analysis": ANALYSIS,
-        "run_id": run["run_id"],
+        "analysis": analysis,
+        "run_id": created["run_id"],
         "created_at": now(),
         "source": "scored",
         "anchor": "rollout",
@@ -61,7 +62,15 @@ def analysed(root: Path, steps: Mapping[int, Columns], **facts: Any) -> Iterator
         **facts,
     }
     pair = {"inputs": {}, "old_checkpoint": None, "new_checkpoint": None, "span": 1}
-    store.analyses.add(row, [{"step": step, "scoring": f"x{step}", **pair} for step in steps])
+    store.analyses.add(row, [{"step": step, "scoring": scoring, **pair} for step, scoring in scorings.items()])
+    return created
+
+
+@contextmanager
+def analysed(root: Path, steps: Mapping[int, Columns], **facts: Any) -> Iterator[Store]:
+    """A store whose analysis `ANALYSIS` has these segments; `facts` change its row."""
+    store = Store(Settings(data_dir=root / "data"))
+    asked(store, "run", ANALYSIS, {step: f"x{step}" for step in steps}, **facts)
     for step, columns in steps.items():
         shard = root / f"{step}.parquet"
         pq.write_table(segment(columns), shard)

@@ -22,16 +22,17 @@ from service.store.store import Store
 from tests.store.handmade import ANALYSIS, Columns, analysed
 
 NO_NOISE = {"log_ratio": None, "tv": None}
-COUNTED = {
-    "cells": {},
-    "bins": {"by": ("probability", "entropy", "position", "token", "decile")},
-    "responses": {},
-    "dropped": {},
-    "intervals": {},
-    "most_clipped": {"method": ("ppo", "dppo", "disputed")},
-    "clipped_summary": {},
-    "clipped_probability": {},
-}
+TABLES_OF_COUNTS: list[tuple[str, dict[str, str]]] = [
+    ("cells", {}),
+    *(("bins", {"by": by}) for by in ("probability", "entropy", "position", "token", "decile")),
+    ("responses", {}),
+    ("rollouts", {}),
+    ("dropped", {}),
+    ("intervals", {}),
+    *(("most_clipped", {"method": method}) for method in ("ppo", "dppo", "disputed")),
+    ("clipped_summary", {}),
+    ("clipped_probability", {}),
+]
 VIEWS: list[dict[str, str]] = [
     {},
     {"step": "1"},
@@ -105,31 +106,27 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield opened
 
 
-def found(store: Store, table: str, quick: bool | None, **query: str) -> list[dict[str, Any]]:
-    """The table's rows; quick None: as the view itself decides."""
+def found(store: Store, table: str, quick: bool, **query: str) -> list[dict[str, Any]]:
+    """The table's rows, with sums or from every token."""
     view = TABLES[table].view.of(query, set())
     at = settled(store.lens, view.parameters(store.analyses.get(ANALYSIS)))
-    if quick is not None:
-        assert at["quick"] or not quick, "this view would not use the sums at all"
-        at["quick"] = quick
+    assert at["quick"], "this view would not use the sums at all"
+    at["quick"] = quick
     rows: list[dict[str, Any]] = TABLES[table].rows(store.lens, at).to_pylist()
     return rows
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=str)
-@pytest.mark.parametrize("table", COUNTED)
-def test_sums_stand_for_quiet_tokens(store: Store, table: str, view: dict[str, str]) -> None:
-    for name, values in COUNTED[table].items() or [("step", (view.get("step", ""),))]:
-        for value in values:
-            whole = found(store, table, False, **view, **({} if name in view else {name: value}))
-            sums = found(store, table, True, **view, **({} if name in view else {name: value}))
-            assert len(whole) == len(sums)
-            assert whole or table == "dropped"
-            for one, other in zip(whole, sums, strict=True):
-                assert one.keys() == other.keys()
-                for key, number in one.items():
-                    close = pytest.approx(number, rel=1e-12, abs=1e-14) if isinstance(number, float) else number
-                    assert other[key] == close, key
+@pytest.mark.parametrize(("table", "more"), TABLES_OF_COUNTS, ids=str)
+def test_sums_stand_for_quiet_tokens(store: Store, table: str, more: dict[str, str], view: dict[str, str]) -> None:
+    whole, sums = (found(store, table, quick, **view, **more) for quick in (False, True))
+    assert len(whole) == len(sums)
+    assert whole or table == "dropped"
+    for one, other in zip(whole, sums, strict=True):
+        assert one.keys() == other.keys()
+        for key, number in one.items():
+            close = pytest.approx(number, rel=1e-12, abs=1e-14) if isinstance(number, float) else number
+            assert other[key] == close, key
 
 
 def test_sums_stand_for_quiet_tokens_of_either_side_of_a_comparison(store: Store) -> None:

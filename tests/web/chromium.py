@@ -31,3 +31,16 @@ def slot(page: Page, name: str) -> str:
 def query(page: Page) -> dict[str, list[str]]:
     """The address as the page itself sees it now; `page.url` follows replaceState only when an event arrives."""
     return parse_qs(urlsplit(page.evaluate("location.href")).query)
+
+
+def drag(page: Page, figure: str, *places: tuple[float, float]) -> None:
+    """Draw over a figure with the mouse: from the first place to the last, as shares of its width and height."""
+    layer = page.locator(f'[data-name="{figure}"] .nsewdrag')
+    layer.scroll_into_view_if_needed()
+    box = layer.bounding_box()
+    assert box is not None
+    for count, (x, y) in enumerate(places):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if count == 0:
+            page.mouse.down()
+    page.mouse.up()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -58,6 +59,10 @@ class Site:
     @property
     def url(self) -> str:
         return self.server.url
+
+    def rollout(self, sample: str, step: int, more: str = "") -> str:
+        """The address of a response."""
+        return f"{self.url}/analyses/{self.analysis}/rollout?step={step}&sample_id={quote(sample, safe='')}{more}"
 
     def get(self, path: str, **settings: object) -> httpx.Response:
         """A page as a browser asks for it."""

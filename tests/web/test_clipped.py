@@ -19,6 +19,7 @@ from service.schemas.segment import SEGMENT_SCHEMA
 from service.schemas.view import ReaderView, TokensView, View
 from service.settings import Settings
 from service.store.store import Store
+from tests.store.handmade import asked
 from tests.worker.test_measure import THRESHOLDS
 from web.figures.clipped import clipped_probability, most_clipped
 from web.figures.theme import THEMES, Theme
@@ -53,13 +54,7 @@ class Scored:
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scored]:
     folder = tmp_path_factory.mktemp("clipped")
     store = Store(Settings(data_dir=folder / "data"))
-    run = store.runs.create(
-        "scored", None, {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "logprobs_mode": None}, None, {}
-    )
-    facts = {"source": "scored", "anchor": "rollout", "evaluated_at": "end", "top_k": 20, "topk_mode": "paper"}
-    row = {"analysis": "a1", "run_id": run["run_id"], "created_at": run["created_at"], **facts, "dtype": "float32"}
-    step = {"step": 0, "scoring": "x1", "inputs": {}, "old_checkpoint": None, "new_checkpoint": None, "span": 1}
-    store.analyses.add({**row, **THRESHOLDS, "stale": False, "warnings": "[]", "skipped_steps": "[]"}, [step])
+    asked(store, "scored", "a1", {0: "x1"}, **THRESHOLDS)
     pq.write_table(segment(), folder / "shard.parquet")
     store.analyses.finish("x1", [folder / "shard.parquet"], {"counted": len(TOKENS)}, "cpu")
     store.lens.publish()

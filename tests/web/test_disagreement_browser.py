@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.web import chromium
-from tests.web.chromium import drawn, query, slot
+from tests.web.chromium import drag, drawn, query, slot
 from tests.web.conftest import Site
 
 pytestmark = chromium.MARKS
@@ -89,16 +89,8 @@ def test_the_lock_moves_delta_with_epsilon(page: Page, at: str) -> None:
 
 def test_a_rectangle_on_a_plane_selects_tokens_and_escape_clears(page: Page, at: str) -> None:
     drawn(page)
-    layer = page.locator('[data-name="ratio_plane"] .nsewdrag')
-    layer.scroll_into_view_if_needed()
-    box = layer.bounding_box()
-    assert box is not None
     # the upper right part of the plane: μ(a) above .5 on a logit axis, r above 1; its edge is no bound
-    page.mouse.move(box["x"] + 0.511 * box["width"], box["y"] + 0.45 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.2 * box["height"])
-    page.mouse.move(box["x"] + 1.01 * box["width"], box["y"] - 0.01 * box["height"])
-    page.mouse.up()
+    drag(page, "ratio_plane", (0.511, 0.45), (0.8, 0.2), (1.01, -0.01))
     expect(page.locator(".brushed")).to_be_visible()
     expect(cell(page, "positive.dppo_only_drops")).to_have_text("12")  # .6 → .76; .5 lies left of the rectangle
     expect(cell(page, "positive.both_keep")).to_have_text("0")
@@ -122,15 +114,7 @@ def test_a_rectangle_on_a_plane_selects_tokens_and_escape_clears(page: Page, at:
 
 def test_a_rectangle_near_certainty_keeps_its_bounds_apart(page: Page, at: str) -> None:
     drawn(page)
-    layer = page.locator('[data-name="ratio_plane"] .nsewdrag')
-    layer.scroll_into_view_if_needed()
-    box = layer.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.3 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.96 * box["width"], box["y"] + 0.6 * box["height"])
-    page.mouse.move(box["x"] + 0.97 * box["width"], box["y"] + 0.7 * box["height"])
-    page.mouse.up()
+    drag(page, "ratio_plane", (0.9, 0.3), (0.96, 0.6), (0.97, 0.7))
     expect(page.locator(".brushed")).to_be_visible()
     found = query(page)
     low, high = page.evaluate("document.querySelector('[data-name=ratio_plane]')._fullLayout.xaxis.range")

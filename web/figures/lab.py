@@ -20,7 +20,7 @@ SHADES = ("dppo", "ppo", "both", "rise", "fall", "muted")
 def curves(
     table: pa.Table, theme: Theme, titles: dict[str, str], *, columns: int = 4, start: float | None = None
 ) -> go.Figure:
-    """A panel an arm, in the order of `titles`: each seed a thin line, their mean a thick one.
+    """A panel an arm, in the order of `titles`: each seed a thin line, their mean (seed null) a thick one.
 
     table: arm, seed, step, value. start: a dotted line, what runs start from.
     """
@@ -41,20 +41,13 @@ def curves(
     figure.update_layout(height=PANEL * rows + 60, width=880)
     for place, arm in enumerate(arms):
         row, column = place // columns + 1, place % columns + 1
-        of_arm = table.filter(pa.compute.equal(table["arm"], arm)).to_pydict()
-        by_step: dict[int, list[float]] = {}
-        for seed in sorted(set(of_arm["seed"])):
-            line = [
-                (step, value)
-                for of_seed, step, value in zip(of_arm["seed"], of_arm["step"], of_arm["value"], strict=True)
-                if of_seed == seed
-            ]
-            for step, value in line:
-                by_step.setdefault(step, []).append(value)
-            _line(figure, [s for s, _ in line], [v for _, v in line], f"seed {seed}", theme.muted, 0.7, (row, column))
-        steps = sorted(by_step)
-        means = [sum(by_step[step]) / len(by_step[step]) for step in steps]
-        _line(figure, steps, means, "mean", theme.dppo if arm.startswith("dppo") else theme.ppo, 2.2, (row, column))
+        lines: dict[int | None, list[tuple[int, float]]] = {}
+        for of_arm in table.filter(pa.compute.equal(table["arm"], arm)).to_pylist():
+            lines.setdefault(of_arm["seed"], []).append((of_arm["step"], of_arm["value"]))
+        mean = lines.pop(None, [])
+        for seed, line in sorted(lines.items()):
+            _line(figure, line, f"seed {seed}", theme.muted, 0.7, (row, column))
+        _line(figure, mean, "mean", theme.dppo if arm.startswith("dppo") else theme.ppo, 2.2, (row, column))
         if start is not None:
             figure.add_hline(y=start, line={"dash": "dot", "width": 1, "color": theme.muted}, row=row, col=column)
     figure.update_annotations(font={"size": 11.5, "color": theme.ink})
@@ -64,19 +57,11 @@ def curves(
 
 
 def _line(
-    figure: go.Figure,
-    steps: Sequence[int],
-    values: Sequence[float],
-    name: str,
-    colour: str,
-    width: float,
-    where: tuple[int, int],
+    figure: go.Figure, points: Sequence[tuple[int, float]], name: str, colour: str, width: float, where: tuple[int, int]
 ) -> None:
-    rounded = [float(f"{value:.{DIGITS}g}") for value in values]
+    steps, values = [step for step, _ in points], [_short(value) for _, value in points]
     style = {"color": colour, "width": width}
-    figure.add_trace(
-        go.Scatter(x=list(steps), y=rounded, name=name, mode="lines", line=style), row=where[0], col=where[1]
-    )
+    figure.add_trace(go.Scatter(x=steps, y=values, name=name, mode="lines", line=style), row=where[0], col=where[1])
 
 
 def forest(table: pa.Table, theme: Theme, titles: dict[str, str], *, zero: bool = True) -> go.Figure:

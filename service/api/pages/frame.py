@@ -31,7 +31,7 @@ TABS = {  # the last part of a page's path, and its name
     "theory": "Theory",
 }
 DIALS = ("eps_low", "eps_high", "delta_low", "delta_high")
-NEAR_RATIO, NEAR_DIVERGENCE = 1e-3, 1e-4  # the least that counts as near, as in the macro _floor of the contract
+NEAR_RATIO, NEAR_DIVERGENCE = 1e-3, 1e-4  # the least that counts as near, as in the macro _floor
 
 
 @dataclass(frozen=True)

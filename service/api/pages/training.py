@@ -94,7 +94,7 @@ def _marks(marks: pa.Table, analysis: Row | None) -> Row:
 
 
 def _noise(noise: Row) -> str:
-    """What counts as noise of a probability: what the macro _floor of the contract says."""
+    """What counts as noise of a probability: what the macro _floor says."""
     if noise["tv"] is None:
         return "noise floor, which was not measured and is taken as 10⁻⁴"
     return f"noise floor, a TV of {number(max(noise['tv'], NOISE))}"

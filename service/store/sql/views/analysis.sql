@@ -99,14 +99,13 @@ SELECT coalesce(sum(n), 0)::BIGINT AS n, max(q99_abs_logp) AS log_ratio, max(q99
 FROM noise_floor WHERE analysis = $analysis AND ($step IS NULL OR step = $step);
 
 -- name: rollouts
--- The responses of an analysis with what the two methods would do to their tokens; most disagreement first.
-SELECT step, group_id, sample_id, any_value(reward) AS reward, count(*) AS n_tokens,
-    CASE WHEN min(advantage) = max(advantage) THEN min(advantage) END AS advantage,
-    count(*) FILTER (cell = 'ppo_only_drops') AS n_ppo_only, count(*) FILTER (cell = 'dppo_only_drops') AS n_dppo_only,
-    count(*) FILTER (cell = 'both_drop') AS n_both, avg(tv_binary) AS mean_abs_dp
-FROM _decided($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip,
-    $delta_low, $delta_high, $weight_cap)
-WHERE $step IS NULL OR step = $step
+-- The responses of an analysis with what PPO and DPPO would do to their tokens; most disagreement first.
+SELECT step, group_id, sample_id, any_value(reward) AS reward, sum(n)::BIGINT AS n_tokens,
+    CASE WHEN min(least_advantage) = max(most_advantage) THEN min(least_advantage) END AS advantage,
+    _total(n, cell = 'ppo_only_drops') AS n_ppo_only, _total(n, cell = 'dppo_only_drops') AS n_dppo_only,
+    _total(n, cell = 'both_drop') AS n_both, sum(mass) / nullif(sum(n_known), 0) AS mean_abs_dp
+FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
+    $delta_high, $weight_cap, 'ppo', 'dppo', $step, 'ratio', NULL, NULL, NULL, NULL, $quick, 'response')
 GROUP BY step, group_id, sample_id
 ORDER BY n_ppo_only + n_dppo_only DESC, n_both DESC, step, sample_id LIMIT $limit OFFSET $offset;
 
@@ -114,9 +113,8 @@ ORDER BY n_ppo_only + n_dppo_only DESC, n_both DESC, step, sample_id LIMIT $limi
 -- The responses of a view with what the two methods would do to their tokens; most disagreement first.
 SELECT step, group_id, sample_id, any_value(reward) AS reward, sum(n)::BIGINT AS n_tokens,
     CASE WHEN min(least_advantage) = max(most_advantage) THEN min(least_advantage) END AS advantage,
-    coalesce(sum(n) FILTER (cell = $first || '_only_drops'), 0)::BIGINT AS n_only_first,
-    coalesce(sum(n) FILTER (cell = $second || '_only_drops'), 0)::BIGINT AS n_only_second,
-    coalesce(sum(n) FILTER (cell = 'both_drop'), 0)::BIGINT AS n_both,
+    _total(n, cell = $first || '_only_drops') AS n_only_first, _total(n, cell = $second || '_only_drops') AS n_only_second,
+    _total(n, cell = 'both_drop') AS n_both,
     sum(mass) / nullif(sum(n_known), 0) AS mean_abs_dp
 FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
     $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high, $quick, 'response')
@@ -135,7 +133,7 @@ WITH known AS (
     WHERE sign <> 0 AND cell <> 'unknown'),
 bins AS (
     SELECT *, sum(n) OVER (PARTITION BY sign, bin IS NULL ORDER BY bin DESC) - n AS above
-    FROM (SELECT sign, bin, sum(n) AS n, coalesce(sum(n) FILTER (NOT ppo), 0) AS n_ppo FROM known GROUP BY sign, bin)),
+    FROM (SELECT sign, bin, sum(n) AS n, _total(n, NOT ppo) AS n_ppo FROM known GROUP BY sign, bin)),
 totals AS (SELECT sign, sum(n)::BIGINT AS n, sum(n_ppo)::BIGINT AS n_ppo FROM bins GROUP BY sign),
 held AS (
     SELECT sign, bin, above, t.n_ppo - above AS larger FROM bins b JOIN totals t USING (sign)
@@ -161,10 +159,8 @@ ORDER BY sign;
 -- the last.
 WITH counted AS (
     SELECT key, sign, any_value(token) FILTER ($by = 'token') AS token, sum(n) AS n,
-        coalesce(sum(n) FILTER (NOT first), 0) AS n_first, coalesce(sum(n) FILTER (NOT second), 0) AS n_second,
-        coalesce(sum(n) FILTER (NOT first AND second), 0) AS n_only_first,
-        coalesce(sum(n) FILTER (first AND NOT second), 0) AS n_only_second,
-        coalesce(sum(n) FILTER (NOT first AND NOT second), 0) AS n_both, sum(mass) AS mass_moved,
+        _total(n, NOT first) AS n_first, _total(n, NOT second) AS n_second, _total(n, NOT first AND second) AS n_only_first,
+        _total(n, first AND NOT second) AS n_only_second, _total(n, NOT first AND NOT second) AS n_both, sum(mass) AS mass_moved,
         sum(n_near_ppo) AS n_near_ppo, sum(n_near_dppo) AS n_near_dppo
     FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
         $delta_high, $weight_cap, $first, $second, $step, $brush, $p_low, $p_high, $brush_low, $brush_high,

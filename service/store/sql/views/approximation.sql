@@ -88,7 +88,7 @@ WITH bounded AS (
     WHERE $step IS NULL OR step = $step GROUP BY sign),
 summed AS (
     SELECT source, sign, grouping(sign) = 1 AS whole, sum(n)::BIGINT AS n_all,
-        coalesce(sum(n) FILTER (sign <> 0), 0)::BIGINT AS n, sum(COLUMNS('^n_.*'))::BIGINT
+        _total(n, sign <> 0) AS n, sum(COLUMNS('^n_.*'))::BIGINT
     FROM bounded GROUP BY GROUPING SETS ((source, sign), (source)))
 SELECT source, sign, n, n - n_away AS n_toward, n_drops, n_away - n_drops - n_undecided AS n_keeps, n_undecided
 FROM summed WHERE n_all > 0 AND (whole OR sign <> 0) ORDER BY source, sign DESC NULLS FIRST;

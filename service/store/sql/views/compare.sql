@@ -44,9 +44,8 @@ grid AS (
     CROSS JOIN (VALUES ('both_keep', 0), ('ppo_only_drops', 1), ('dppo_only_drops', 2), ('both_drop', 3)) c(cell, place)),
 filled AS (
     SELECT g.sign, cell, place,
-        coalesce(sum(n) FILTER (side = 'a'), 0)::BIGINT AS n_a, coalesce(sum(n) FILTER (side = 'b'), 0)::BIGINT AS n_b,
-        coalesce(sum(n_near) FILTER (side = 'a'), 0)::BIGINT AS n_near_a,
-        coalesce(sum(n_near) FILTER (side = 'b'), 0)::BIGINT AS n_near_b
+        _total(n, side = 'a') AS n_a, _total(n, side = 'b') AS n_b, _total(n_near, side = 'a') AS n_near_a,
+        _total(n_near, side = 'b') AS n_near_b
     FROM grid g LEFT JOIN counts USING (sign, cell) GROUP BY ALL)
 SELECT sign, cell, n_a, n_b, n_near_a, n_near_b,
     n_a / nullif(sum(n_a) OVER (PARTITION BY sign), 0) AS share_a,

@@ -9,8 +9,7 @@
 -- take occurrences as independent.
 WITH occurrences AS (
     SELECT key::UINTEGER AS token_id, sign, any_value(token) AS token, sum(n)::BIGINT AS n,
-        coalesce(sum(n) FILTER (NOT ppo), 0)::BIGINT AS n_ppo, coalesce(sum(n) FILTER (NOT dppo), 0)::BIGINT AS n_dppo,
-        coalesce(sum(n) FILTER (ppo <> dppo), 0)::BIGINT AS n_disputed, sum(p) / sum(n) AS mean_p,
+        _total(n, NOT ppo) AS n_ppo, _total(n, NOT dppo) AS n_dppo, _total(n, ppo <> dppo) AS n_disputed, sum(p) / sum(n) AS mean_p,
         sum(p) FILTER (drops) / sum(n) FILTER (drops) AS mean_p_dropped,
         sum(entropy) / nullif(sum(n_entropy), 0) AS mean_entropy,
         count(DISTINCT CASE WHEN drops THEN (step, group_id) END) FILTER (drops) AS n_prompts,
@@ -99,8 +98,8 @@ ORDER BY s.sign DESC, m.place;
 -- How likely the anchor found the tokens that each method drops, by side: bins of ln(p / (1 - p)) in ±9.21, what lies
 -- beyond in the outermost. share_*: of the sign's tokens, and of those that a method drops.
 WITH counted AS (
-    SELECT sign, key::INTEGER AS x_bin, sum(n)::BIGINT AS n, coalesce(sum(n) FILTER (NOT first), 0)::BIGINT AS n_ppo,
-        coalesce(sum(n) FILTER (NOT second), 0)::BIGINT AS n_dppo
+    SELECT sign, key::INTEGER AS x_bin, sum(n)::BIGINT AS n, _total(n, NOT first) AS n_ppo,
+        _total(n, NOT second) AS n_dppo
     FROM _counted($analysis, $anchor, $evaluated_at, $divergence, $eps_low, $eps_high, $dual_clip, $delta_low,
         $delta_high, $weight_cap, 'ppo', 'dppo', $step, 'ratio', NULL, NULL, NULL, NULL, $quick, 'logit')
     WHERE ($sign IS NULL OR sign = $sign) AND sign <> 0 AND cell <> 'unknown' AND key IS NOT NULL

@@ -15,10 +15,10 @@ from dppo_core.lab.language import RESPONSE
 from dppo_core.lab.methods import Minibatch, exact_tv, topk_divergence
 from dppo_core.lab.settings import Run
 from dppo_core.lab.statistics import Estimate, bootstrap
+from dppo_core.lab.token_statistics import BINS, STATISTICS
 from dppo_core.lab.train import Step, Trainer
 from dppo_core.lab.warmup import warmed_up
 from dppo_core.masks import keep_dppo, keep_ppo
-from service.lab.statistics import BINS, STATISTICS
 
 __all__ = ["study"]
 

@@ -11,7 +11,7 @@ __all__ = ["BINS", "STATISTICS", "Statistic"]
 
 Sums = Callable[[str], Tensor]
 Statistic = Callable[[Sums], Tensor]
-"""From the sums [D] of D resamples, by name (`service.lab.tokens.quantities`), to D values."""
+"""From the sums [D] of D resamples, by name (`dppo_core.lab.tokens.quantities`), to D values."""
 BINS = (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)
 """Edges of the bins of μ(a)."""
 

@@ -1,15 +1,4 @@
--- Any two methods on the tokens of a view: built after contract.sql, over its macros; $data is as there.
-
-CREATE TABLE _measurements AS FROM catalog.measurements;
-
--- What every registered method decides of the counted tokens of an analysis: one BOOLEAN column a method, NULL where it
--- is not known. segment_row is the token's row in its step's segment. Taken for large, so that only the files of the
--- analysis that is asked for are read.
-CREATE VIEW _decisions AS
-SELECT m.analysis, t.* EXCLUDE (measurement)
-FROM read_parquet(coalesce(getvariable('dppo_data'), '$data') || '/decisions/*/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false, explicit_cardinality = 10000000) t
-JOIN _measurements m ON m.measurement = t.measurement;
+-- Any two methods on the tokens of a view, one by one and as counts; a bootstrap over prompts.
 
 -- The tokens that a registered method does not keep: dropped, or NULL for not known. 'ppo' and 'dppo' are decided live
 -- and have none.
@@ -19,10 +8,6 @@ FROM (
         COLUMNS('^' || CASE WHEN method_ IN ('ppo', 'dppo') THEN 'segment_row' ELSE method_ END || '$')::BOOLEAN AS keep
     FROM _decisions WHERE analysis = analysis_ AND method_ NOT IN ('ppo', 'dppo'))
 WHERE keep IS DISTINCT FROM true;
-
--- The counted tokens of a view and the divergence that it chose, before any threshold.
-CREATE MACRO _measured(analysis_, anchor_, evaluated_at_, divergence_) AS TABLE
-SELECT t.*, _divergence(divergence_, t) AS divergence FROM _paired(analysis_, anchor_, evaluated_at_) t WHERE counted;
 
 -- Whether a token lies inside a rectangle of a plane: its anchor probability, and its ratio or its divergence. A NULL
 -- bound is none.
@@ -75,18 +60,27 @@ WHERE quick_ AND analysis = analysis_ AND dimension = by_ AND (step_ IS NULL OR 
     WHEN 'old' THEN CASE evaluated_at_ WHEN 'end' THEN 'old_new' WHEN 'logged' THEN 'logged_logged' END
     ELSE CASE evaluated_at_ WHEN 'start' THEN 'rollout_old' WHEN 'end' THEN 'rollout_new' ELSE 'rollout_logged' END END;
 
+CREATE MACRO _kl_binary(p, q) AS
+    p * ln(p / q) + (1 - p) * ln((1 - p) / (1 - q));
+
 -- A bootstrap over prompts. Every replicate draws as many groups as there are, with replacement: its draw number
 -- `draw` is the group at place `_drawn(replicate, draw, n)`. Integers mixed by a fixed permutation of 32 bits (a
 -- multiply-xorshift), so that the same groups give the same intervals everywhere.
 CREATE MACRO _xorshift(x, bits) AS xor(x, x >> bits);
+
 CREATE MACRO _times(x, factor) AS (x * factor) & 4294967295;
+
 CREATE MACRO _mixed(x) AS
     _xorshift(_times(_xorshift(_times(_xorshift(x::UBIGINT, 16), 2146121005::UBIGINT), 15), 2221713035::UBIGINT), 16);
+
 CREATE MACRO _drawn(replicate, draw, n) AS (_mixed((replicate * 1048576 + draw) & 4294967295) % n)::BIGINT;
 
 -- A statistic over the replicates from 0 on: its 95 % percentile interval; replicate -1 is what was seen. _column: one
 -- value a place, in their order, as the weights of a replicate have them.
 CREATE MACRO _column(value, place) AS list(coalesce(value, 0)::DOUBLE ORDER BY place);
+
 CREATE MACRO _seen(value, replicate) AS max(value) FILTER (replicate < 0);
+
 CREATE MACRO _low(value, replicate) AS quantile_cont(value, 0.025) FILTER (replicate >= 0);
+
 CREATE MACRO _high(value, replicate) AS quantile_cont(value, 0.975) FILTER (replicate >= 0);
