@@ -1,5 +1,8 @@
 -- Mismatch and update, apart and together.
 
+CREATE MACRO _when(evaluated_at, at_start, at_end, at_logged) AS
+CASE evaluated_at WHEN 'start' THEN at_start WHEN 'end' THEN at_end WHEN 'logged' THEN at_logged END::DOUBLE;
+
 -- log r = log rho + log r': mismatch (mu -> OLD), update (OLD -> NEW) and both together (mu -> NEW) of every counted
 -- token; dp_*: by how much its probability changes. At 'logged', and where no model was scored, OLD and NEW are the
 -- trainer's own. What starts at mu is NULL where the logged log-probs are not those of the distribution that sampled
