@@ -12,7 +12,7 @@ from typing import Any
 from dppo_core.lab.methods import METHODS
 from dppo_core.lab.settings import Run, Settings, parse_setting
 from service.lab.execute import Options, execute
-from service.lab.outcomes import outcomes
+from service.lab.outcomes import final_reward
 from service.lab.plan import runs_of
 from service.lab.report import write_report
 from service.lab.store import Store, Stored, code_hash, versions
@@ -63,7 +63,7 @@ def run_command(
                 "run": run.name,
                 "made": run.name in made,
                 "warmup_reward": stored["warmup_reward"],
-                "final_reward": outcomes(stored)["final"],
+                "final_reward": final_reward(stored),
                 "seconds": stored["seconds"],
                 "file": str(store.path(run)),
             }

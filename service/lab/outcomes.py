@@ -10,7 +10,7 @@ from dppo_core.lab.settings import Run
 from dppo_core.lab.statistics import Estimate, clopper_pearson, holm, mean_interval
 from service.lab.store import Store, Stored
 
-__all__ = ["OUTCOMES", "PRIMARY", "Comparison", "Results", "outcomes"]
+__all__ = ["OUTCOMES", "PRIMARY", "Comparison", "Results", "final_reward", "outcomes"]
 
 RISE, LAST = 10, 30  # steps of the rising learning rate, left out of means over the run; steps that "late" means
 
@@ -33,8 +33,13 @@ PRIMARY = ("final", "auc", "drift")
 """The outcomes that the main comparisons are about; each is one Holm family over the arms."""
 
 
+def final_reward(stored: Stored) -> float:
+    """The mean reward of the last 30 steps, of a run of any length."""
+    return fmean(stored["columns"]["reward"][-LAST:])
+
+
 def outcomes(stored: Stored) -> dict[str, float]:
-    """Every outcome of one run."""
+    """Every outcome of one run of more than 10 steps."""
     columns = {name: [0.0 if v is None else v for v in values] for name, values in stored["columns"].items()}
 
     def late(name: str) -> float:
@@ -45,7 +50,7 @@ def outcomes(stored: Stored) -> dict[str, float]:
 
     drift = columns["mean_abs_dp"]
     return {
-        "final": late("reward"),
+        "final": final_reward(stored),
         "auc": fmean(columns["reward"]),
         "drift": after_rise("mean_abs_dp"),
         "engine": after_rise("engine"),
@@ -57,7 +62,7 @@ def outcomes(stored: Stored) -> dict[str, float]:
         "max_dp": after_rise("max_dp"),
         "min_dp": after_rise("min_dp"),
         "dropped": (after_rise("drop_positive") + after_rise("drop_negative")) / 2,
-        "gain": late("reward") - stored["warmup_reward"],
+        "gain": final_reward(stored) - stored["warmup_reward"],
     }
 
 

@@ -55,6 +55,7 @@ def test_a_slider_moves_the_counts_and_the_address_holds_the_view(page: Page, si
 def test_the_matrix_shows_what_is_asked_for(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/analyses/{site.analysis}")
     page.locator(".tabs a", has_text="Methods").click()
+    expect(page.locator("h1")).to_have_text("What every method would do")
     drawn(page)
     page.locator('select[name="measure"]').select_option("agreement")
     drawn(page)
