@@ -21,27 +21,31 @@ if TYPE_CHECKING:
     from service.cli.serve import Announcing
     from service.client import Client
 
-__all__ = ["demo_command"]
+__all__ = ["add_trainings", "demo_command"]
 
 RUN = "smollm2-arith"
 BASE = "SmolLM2-135M-Instruct"
+TRAINING = ("lab-grpo", "lab-dppo-binary-tv")
 CELLS = ("both_keep", "ppo_only_drops", "dppo_only_drops", "both_drop", "no_gradient")
 
 
 def demo_command(output: Output, *, data_dir: Path, port: int | None, leave: bool) -> None:
-    """Build the base, start a service, upload, score, print the four cells, then serve (or leave)."""
+    """Start a service; upload two trainings of the lab, which need no model, and the real run; score it, print the four
+    cells, then serve (or leave)."""
     need(output, "all", "fastapi", "duckdb", "torch", "transformers", "peft", "gguf", "accelerate")
     from service.cli.serve import make_server
     from service.errors import Locked
 
     settings = settings_from(output, data_dir=data_dir.resolve(), port=_free_port() if port is None else port)
     checkpoints = settings.roots[0]
-    _prepare(output, checkpoints)
     failed: list[BaseException] = []
 
     def drive(url: str, server: Announcing) -> None:
         try:
             with session(output, url) as client:
+                one, other = add_trainings(output, client)
+                output.say(f"two trainings to look at meanwhile: {url}/compare?a={one}&b={other}")
+                _prepare(output, checkpoints)
                 _drive(output, client, checkpoints)
                 if not leave:
                     output.say(
@@ -73,6 +77,26 @@ def _free_port(usual: int = 8000) -> int:
         except OSError:
             return 0
     return usual
+
+
+def add_trainings(output: Output, client: Client) -> list[str]:
+    """Upload two trainings of the lab, GRPO and DPPO (binary TV), and analyse what their trainers logged; the analyses.
+
+    Every fifth of 170 iterations, the first 4 of its 32 prompts: see benchmarks/cut_demo.py.
+    """
+    analyses = []
+    for run in TRAINING:
+        if all(known["run"] != run for known in client.runs()):
+            client.create_run(run, framework="dppo-lab", sampling={"temperature": 1.0, "logprobs_mode": "raw"})
+        with as_file(files("service.cli") / "demo_data" / "lab" / f"{run}.parquet") as file:
+            client.wait(client.upload(run, file))
+        with output.progress(f"analysing {run} as its trainer logged it") as update:
+            job = client.wait(
+                client.analyze(run, source="logged", anchor="rollout", evaluated_at="logged"),
+                lambda at: update(at["progress"]["tokens_done"], at["progress"]["tokens_total"]),
+            )
+        analyses.append(job["result"]["analysis"])
+    return analyses
 
 
 def _prepare(output: Output, checkpoints: Path) -> None:

@@ -53,7 +53,8 @@ def demo(
     port: Annotated[int | None, typer.Option(help="Port [default: 8000, or a free one where that is taken].")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a real run of a real pretrained model (SmolLM2-135M, 5 RL steps) and show it. Takes a few minutes."""
+    """Show two small trainings at once; then score a real run of a real pretrained model (SmolLM2-135M, 5 RL steps),
+    which takes a few minutes, and show it."""
     from service.cli.demo import demo_command
 
     demo_command(Output(as_json), data_dir=data_dir, port=port, leave=exit_)

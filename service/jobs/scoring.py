@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = ["Scorer"]
 SHARD_TOKENS = {"cpu": 2048, "cuda": 65536}  # so that progress and a crash cost little
 KEPT_BYTES = 1 << 30  # hidden rows of a shard whose two models do not fit together: it loads one of them
 MAX_DEATHS = 3
+PUBLISHING = 5  # a publication is a fifth of a scoring's time at most
 
 
 class Scorer:
@@ -76,9 +78,7 @@ class Scorer:
             self._audit(job, run, todo[0], tasks[todo[0]["step"]])
         notes = self._warn(job, run, steps)
         _warn_approximate(job, [available[step["step"]] for step in steps if step["step"] in available])
-        for step in todo:
-            done = self._score_step(job, step, tasks[step["step"]], done)
-            store.lens.publish()
+        self._score(job, todo, tasks, done)
         if not store.analyses.measured(analysis["analysis"]):
             self._measure(job, analysis, steps)
         store.analyses.set_findings(analysis["analysis"], [*map(as_warning, job.warnings), *notes])
@@ -203,6 +203,18 @@ class Scorer:
                 "renormalised nucleus, which shows as a mismatch against the full distribution"
             )
         return notes
+
+    def _score(self, job: Job, todo: list[Row], tasks: dict[int, Message], done: int) -> None:
+        """Score the steps and publish each; steps that are scored faster than published wait for the next ones."""
+        due = 0.0
+        try:
+            for step in todo:
+                done = self._score_step(job, step, tasks[step["step"]], done)
+                if (began := time.monotonic()) >= due:
+                    self._store.lens.publish()
+                    due = began + PUBLISHING * (time.monotonic() - began)
+        finally:
+            self._store.lens.publish()
 
     def _score_step(self, job: Job, step: Row, task: Message, done: int) -> int:
         """Score the shards of one step that are missing, then make the step visible."""

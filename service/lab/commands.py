@@ -51,12 +51,13 @@ def run_command(
             if method not in METHODS:
                 raise ValueError(f"there is no method {method!r}; one of: {', '.join(METHODS)}")
         runs = [Run(method, seed, settings) for seed in seeds for method in methods or METHODS]
+    runs = list(dict.fromkeys(runs))  # experiments share runs
     store = Store(folder)
     options = Options(folder, folder / "warmups", url, files, checkpoints, checkpoint_every, lists)
     with progress(f"{len(runs)} runs") as update:
         made = set(run_all(runs, options, processes, update))
     rows = []
-    for run in dict.fromkeys(runs):
+    for run in runs:
         stored = store.load(run)
         rows.append(
             {
@@ -73,7 +74,7 @@ def run_command(
         + (f", {row['seconds']:.0f} s" if row["made"] else ", stored before")
         for row in rows
     ]
-    if url and len(made) < len(rows):
+    if (url or files) and len(made) < len(rows):
         lines.append("what was stored before was not logged: another --dir makes it again")
     result(rows, "\n".join(lines))
 
@@ -99,7 +100,7 @@ def rerun_command(result: Result, progress: Progress, name: str, folder: Path) -
     run = Run.parse(name)
     stored = Store(folder).load(run)
     with tempfile.TemporaryDirectory() as scratch, progress(name) as update:
-        options = Options(Path(scratch), folder / "warmups")
+        options = Options(Path(scratch), folder / "warmups", whole=stored.get("whole", False))
         again = execute(run, options, lambda steps: update(steps, run.settings.steps))
     differences = compare(stored, again)
     same = not differences

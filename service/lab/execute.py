@@ -43,6 +43,7 @@ class Options:
     checkpoints: Path | None = None
     checkpoint_every: int = 1
     lists: bool = False
+    whole: bool = False
 
 
 def execute(run: Run, options: Options, on_step: Callable[[int], None] = lambda _: None) -> Stored:
@@ -55,13 +56,13 @@ def execute(run: Run, options: Options, on_step: Callable[[int], None] = lambda 
         return store.load(run)
     torch.set_num_threads(1)
     start = warmed_up(run.settings, run.warmup, options.cache)
-    logged = options.url is not None or options.files is not None
-    trainer = Trainer(run, start.weights, whole=logged, lists=options.lists)
+    whole = options.whole or options.url is not None or options.files is not None
+    trainer = Trainer(run, start.weights, whole=whole, lists=options.lists)
     columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
     before = 0.0
     if (state := store.state(run)).exists():
         saved = torch.load(state, weights_only=True)
-        if saved["code"] == code_hash():  # other code may not go on where this one stopped
+        if (saved["code"], saved.get("whole")) == (code_hash(), whole):  # nothing else may go on where this one stopped
             trainer.restore(saved["trainer"])
             columns, before = saved["columns"], saved["seconds"]
     began = time.perf_counter()
@@ -76,7 +77,8 @@ def execute(run: Run, options: Options, on_step: Callable[[int], None] = lambda 
                 sink(step)
             if trainer.number % SAVE_EVERY == 0 and trainer.number < run.settings.steps:
                 seconds = before + time.perf_counter() - began
-                _save(state, {"trainer": trainer.state(), "columns": columns, "seconds": seconds, "code": code_hash()})
+                made_by = {"code": code_hash(), "whole": whole}
+                _save(state, {"trainer": trainer.state(), "columns": columns, "seconds": seconds, **made_by})
         keep(trainer)
     about: Stored = {
         "warmup_reward": start.reward,
@@ -84,6 +86,7 @@ def execute(run: Run, options: Options, on_step: Callable[[int], None] = lambda 
         "code": code_hash(),
         "versions": versions(),
         "seconds": round(before + time.perf_counter() - began, 1),
+        "whole": whole,
     }
     stored = store.save(run, columns, about)
     on_step(trainer.number)

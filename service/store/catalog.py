@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib.resources import files
@@ -15,7 +16,7 @@ import duckdb
 
 from service.errors import Locked
 
-__all__ = ["Catalog", "Row", "named_query", "script"]
+__all__ = ["Catalog", "Row", "named_query", "script", "whole"]
 
 SCHEMA_VERSION = 3
 MIGRATIONS = {2: "catalog_2", 3: "catalog_3"}  # version → script in sql/ that leads to it
@@ -96,15 +97,8 @@ class Catalog:
         """Run `change(cursor)` in one transaction on the writer thread and wait for it."""
 
         def transaction() -> T:
-            with self._connection.cursor() as cursor:
-                cursor.begin()
-                try:
-                    result = change(cursor)
-                except BaseException:
-                    cursor.rollback()
-                    raise
-                cursor.commit()
-                return result
+            with self._connection.cursor() as cursor, whole(cursor):
+                return change(cursor)
 
         return self._writer.submit(transaction).result()
 
@@ -125,6 +119,18 @@ class Catalog:
         """Finish what is being written and close the file."""
         self._writer.shutdown(wait=True)
         self._connection.close()
+
+
+@contextlib.contextmanager
+def whole(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """One transaction: all of it, or nothing."""
+    cursor.begin()
+    try:
+        yield
+    except BaseException:
+        cursor.rollback()
+        raise
+    cursor.commit()
 
 
 def _execute(cursor: duckdb.DuckDBPyConnection, statements: str) -> None:

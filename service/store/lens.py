@@ -19,7 +19,7 @@ from service.layout import SEED, Layout, fsync_path
 from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.rollout import ROLLOUT_SCHEMA
 from service.schemas.segment import SEGMENT_SCHEMA
-from service.store.catalog import Catalog, named_query, run, script
+from service.store.catalog import Catalog, named_query, run, script, whole
 from service.store.quiet import MOVED_SCHEMA, QUIET_SCHEMA
 from service.store.results import Results
 
@@ -106,9 +106,10 @@ class Lens:
         attach_new(cursor, path, "lens")
         try:
             cursor.execute("USE lens")
-            for name in ("contract", *(f"macros/{name}" for name in MACROS)):
-                cursor.execute(script(name).replace("$data", quoted(self._layout.root.resolve())))
-            cursor.execute(script("comments"))
+            with whole(cursor):  # a commit for each of 300 statements would take most of the time
+                for name in ("contract", *(f"macros/{name}" for name in MACROS)):
+                    cursor.execute(script(name).replace("$data", quoted(self._layout.root.resolve())))
+                cursor.execute(script("comments"))
             self._summarise(cursor)
             cursor.execute("CHECKPOINT lens")
         finally:
@@ -125,15 +126,13 @@ class Lens:
     def _summarise(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Fill `step_summary` and `step_metrics` for steps that are published for the first time."""
         for row in run(cursor, "unsummarised"):
-            cursor.begin()
-            cursor.execute(script("step_summary"), row)
-            cursor.execute(script("step_metrics"), row)
-            cursor.commit()
-            cursor.begin()  # one attached database per transaction
-            for kept in ("keep_summary", "keep_metrics"):
-                cursor.execute(named_query("catalog_queries", kept), row)
-            run(cursor, "mark_summarised", **row)
-            cursor.commit()
+            with whole(cursor):
+                cursor.execute(script("step_summary"), row)
+                cursor.execute(script("step_metrics"), row)
+            with whole(cursor):  # one attached database per transaction
+                for kept in ("keep_summary", "keep_metrics"):
+                    cursor.execute(named_query("catalog_queries", kept), row)
+                run(cursor, "mark_summarised", **row)
 
     def table(self, query: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """The result of a named query of `sql/views/` over the published tables, as an Arrow table.

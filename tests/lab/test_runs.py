@@ -107,11 +107,13 @@ def dppo(*arguments: str, code: int = 0) -> Any:
     return result
 
 
-def test_the_command_line(options: Options) -> None:
+def test_the_command_line(options: Options, tmp_path: Path) -> None:
+    """The run is logged, which measures where its mismatch comes from over all responses; so does `rerun`."""
     place = ["--dir", str(options.folder)]
     options.folder.mkdir()
     (options.folder / "warmups").symlink_to(options.cache)
-    made = json.loads(dppo("run", "pg_is", "--seeds", "10", *SET, *place, "--json").stdout)
+    logged = ["--log-files", str(tmp_path / "logs")]
+    made = json.loads(dppo("run", "pg_is", "--seeds", "10", *SET, *place, *logged, "--json").stdout)
     assert [(row["run"], row["made"]) for row in made] == [(Run("pg_is", 10, SMALL).name, True)]
     again = json.loads(dppo("run", "pg_is", "--seeds", "10", *SET, *place, "--json").stdout)
     assert again == [{**made[0], "made": False}]
