@@ -3,8 +3,8 @@
     python3.12 -m venv venv
     venv/bin/pip install areal==1.0.4 --no-deps
     venv/bin/pip install torch==2.13.0 transformers==5.3.0 omegaconf==2.4.0.dev2 hydra-core==1.4.0.dev1 torchdata \\
-        aiofiles aiohttp colorlog einops flask httpx numba openai orjson pillow ray requests swanlab==0.6.12 tabulate \\
-        tenacity tensorboardX trackio uvloop wandb
+        aiofiles aiohttp colorlog einops flask httpx lark numba openai orjson pillow ray requests swanlab==0.6.12 \\
+        tabulate tenacity tensorboardX trackio uvloop wandb
     PYTHONPATH=. venv/bin/python tests/data/formats/write_areal.py
 
 from the root of the repository. It writes areal-1.0.4-rollout.jsonl: the files rollout/{version}/{task}.jsonl of a
