@@ -321,6 +321,7 @@ def _with(place: int, **changes: Any) -> dict[str, Any]:
         (_with(1, parent=2), "nodes[1].parent", "2 is no node before this one"),
         (_with(2, parent=-1), "nodes[2].parent", "-1 is no node before this one"),
         (_with(0, mask=[True, False]), "nodes[0].mask[0]", "is true on a first token"),
+        (_with(1, semantic_parents=[{"node": "0"}]), "nodes[1].semantic_parents[0].node", "'0' is not an integer"),
         (_with(1, is_masked=[0, 3]), "nodes[1].is_masked[1]", "3 is not 0 or 1"),
         ({"nodes": {"0": 1}}, "nodes", "expected a list, found an object"),
         ({"nodes": [1]}, "nodes[0]", "expected an object, found a number"),
