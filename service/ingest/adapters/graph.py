@@ -1,6 +1,8 @@
 """The message graph of a verifiers trace: nodes that each add tokens, and the branches from a root to a leaf.
 
-Figures about tokens are compact in a node: one for each sampled token (True in `mask`), in order.
+Figures about tokens are compact in a node: one for each sampled token (True in `mask`), in order. `semantic_parents`
+says what a message is to others: an attempt to compact the context is a leaf of its own, and is trained only where a
+later message goes on from it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class Node:
     ids: list[int]
     mask: list[bool]
     columns: dict[str, list[Any] | None]
+    links: list[tuple[str | None, int | None]] = field(default_factory=list)  # kind and node of each semantic parent
     about: dict[str, Any] = field(default_factory=dict)  # what else it says: its message, when it came
 
 
@@ -41,6 +44,7 @@ class Branch:
     response: list[int]
     mask: list[bool]
     turns: list[int]  # of each response token: how many sampled messages were before it
+    trained: bool  # False: an attempt to compact the context that nothing goes on from
     columns: dict[str, list[Any]] = field(default_factory=dict)
     about: list[dict[str, Any]] = field(default_factory=list)  # of its messages that are in no earlier branch
 
@@ -71,7 +75,8 @@ def _node(node: Fields, index: int) -> Node:
         return Node(parent, False, [], [], {})
     columns: dict[str, list[Any] | None] = {name: _spread(node, name, node.numbers(name), mask) for name in _NUMBERS}
     columns["is_masked"] = _spread(node, "is_masked", node.marks("is_masked"), mask)
-    return Node(parent, node.get("sampled") is True, ids, mask, columns, node.rest(_READ))
+    links = [(link.text("type"), link.integer("node")) for link in node.each("semantic_parents")]
+    return Node(parent, node.get("sampled") is True, ids, mask, columns, links, node.rest(_READ))
 
 
 def _spread(node: Fields, name: str, values: list[Any] | None, mask: list[bool]) -> list[Any] | None:
@@ -95,6 +100,7 @@ def _spread(node: Fields, name: str, values: list[Any] | None, mask: list[bool])
 def branches_of(trace: Fields, nodes: list[Node]) -> list[Branch]:
     """The branches in which a token counts. One that has no prompt, or too many tokens, is noted in `trace.errors`."""
     branches: list[Branch] = []
+    resumed = {place for node in nodes for kind, place in node.links if kind == "compaction"}
     taken: set[int] = set()  # sampled nodes that count in an earlier branch
     total = 0
     for index, leaf in enumerate(leaves_of(nodes)):
@@ -103,10 +109,13 @@ def branches_of(trace: Fields, nodes: list[Node]) -> list[Branch]:
         if total > _MAX_TOKENS:
             trace.wrong("nodes", f"have branches of more than {_MAX_TOKENS} tokens together")
             return []
-        branch = _branch(trace, nodes, path, index, taken)
+        attempt = any(kind == "compaction_attempt" for kind, _ in nodes[leaf].links)
+        trained = not attempt or leaf in resumed
+        branch = _branch(trace, nodes, path, index, taken, trained)
         if branch is not None:
             branches.append(branch)
-        taken.update(path)
+        if trained:
+            taken.update(path)
     return branches
 
 
@@ -124,7 +133,9 @@ def path_to(nodes: list[Node], leaf: int) -> list[int]:
     return path[::-1]
 
 
-def _branch(trace: Fields, nodes: list[Node], path: list[int], index: int, taken: set[int]) -> Branch | None:
+def _branch(
+    trace: Fields, nodes: list[Node], path: list[int], index: int, taken: set[int], trained: bool
+) -> Branch | None:
     ids: list[int] = []
     mask: list[bool] = []
     turns: list[int] = []
@@ -147,4 +158,4 @@ def _branch(trace: Fields, nodes: list[Node], path: list[int], index: int, taken
         return None
     cut = {name: column[start:] for name, column in columns.items()}
     about = [nodes[place].about for place in path if place not in taken and nodes[place].about]
-    return Branch(index, path, ids[:start], ids[start:], mask[start:], turns[start:], cut, about)
+    return Branch(index, path, ids[:start], ids[start:], mask[start:], turns[start:], trained, cut, about)

@@ -2,7 +2,8 @@
 
 A line is an episode of traces, or one trace. A trace is a graph of messages, each with the tokens that it adds; a path
 from a root to a leaf is a branch, and each branch becomes a response, as the trainer makes one training sample of it.
-Where branches share a sampled message, it counts in the first of them alone: there it is trained.
+Where branches share a sampled message, it counts in the first of them alone: there it is trained. A branch that is not
+trained at all (`graph`) is left out.
 
 What is learned later (`advantages`, `trainer_logprobs`, `entropies`, `is_masked`) prime-rl writes into files beside the
 stream, `annotations/`: `dppo convert prime-rl` joins them (`adapters.annotations`), and a line that has them in its
@@ -28,6 +29,7 @@ __all__ = ["VERIFIERS"]
 _NO_TRACE = LeftOut("the episode has no trace; it failed before there was one")
 _NOT_TRAINED = LeftOut("its agent is not trained: the tokens are not of this run's policy")
 _EVALUATION = LeftOut("it is work of an evaluation, which is not trained on")
+_NOT_RESUMED = LeftOut("it attempts to compact a context and nothing goes on from it: it is not trained on")
 _NO_TOKENS = LeftOut("no token of it was sampled, or the client that sampled kept no token ids")
 _EPISODE = ("env", "task", "group", "run", "traces")
 _TRACE = (*_EPISODE, "id", "nodes", "agent", "stop_condition")
@@ -82,11 +84,12 @@ def _shared(episode: Fields) -> dict[str, Any]:
     }
 
 
-def _responses(trace: Fields, agent: str | None, shared: dict[str, Any]) -> list[dict[str, Any]]:
+def _responses(trace: Fields, agent: str | None, shared: dict[str, Any]) -> list[dict[str, Any] | LeftOut]:
     trace.need("id")
     nodes = nodes_of(trace)
     trace.check()
-    branches = branches_of(trace, nodes)
+    every = branches_of(trace, nodes)
+    branches = [branch for branch in every if branch.trained]
     reward, finish = _reward(trace), _finish_reasons(trace)
     meta = shared["meta"] | {"agent": agent, "stop_condition": trace.text("stop_condition")}
     if trace.get("task") is not None:
@@ -95,7 +98,7 @@ def _responses(trace: Fields, agent: str | None, shared: dict[str, Any]) -> list
     name = trace.name("id")
     trace.check()
     group = shared["group_id"] or (prompt_hash(branches[0].prompt) if branches else None)
-    records: list[dict[str, Any]] = []
+    records: list[dict[str, Any] | LeftOut] = []
     for branch in branches:
         of_branch = {**meta, "entropy": branch.column("entropies"), "nodes": branch.about or None}
         if not records:
@@ -110,7 +113,7 @@ def _responses(trace: Fields, agent: str | None, shared: dict[str, Any]) -> list
             "meta": {key: value for key, value in of_branch.items() if value is not None},
         }
         records.append(record)
-    return records
+    return records + [_NOT_RESUMED] * (len(every) - len(branches))
 
 
 def _tokens(branch: Branch) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A step of the trajectory holds the tokens of one call: the whole prompt, and the completion. Where a prompt begins with
 all that was before, the steps are one response, and what came between is masked; where it does not (a context that was
-compacted), another response begins. Evaluations name no step: it travels beside the file.
+compacted), another response begins. Evaluations name no step: it travels beside the file. The server's `response` of a
+step holds the tokens once more, from before the step's were cut to a limit.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class _Response:
     turns: list[int] = field(default_factory=list)
     logprobs: list[float | None] = field(default_factory=list)
     advantages: list[float | None] = field(default_factory=list)
+    finish: str | None = None  # why the model stopped, in its last step
 
     def goes_on_in(self, prompt: list[int]) -> bool:
         return prompt[: len(self.prompt) + len(self.ids)] == self.prompt + self.ids
@@ -58,7 +60,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     name = next((found for step in steps if (found := step.name("trajectory_id"))), str(line))
     group, reward = fields.name("example_id"), fields.number("reward")
     meta = fields.rest(_READ)
-    trajectory = [step.rest(_OF_STEP) | step.inside("tokens").rest(_OF_TOKENS) for step in steps]
+    trajectory = [_about(step) for step in steps]
     fields.check()
     if not responses:
         yield _NO_TOKENS
@@ -73,9 +75,26 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
             "rollout_logprobs": kept(response.logprobs),
             "advantage": kept(response.advantages),
             "reward": reward,
+            "finish_reason": response.finish,
             # what is said of the steps stands with the first response of theirs
             "meta": meta if index else {**meta, "trajectory": trajectory},
         }
+
+
+def _about(step: Fields) -> dict[str, Any]:
+    """What a step says besides its tokens."""
+    about = step.rest(_OF_STEP) | step.inside("tokens").rest(_OF_TOKENS)
+    message = _message(step)
+    if message is not None and "response" in about:
+        about["response"]["message"] = message.rest(("tokens",))
+    return about
+
+
+def _message(step: Fields) -> Fields | None:
+    """The server's message; None if the step has none, or has a response of another shape."""
+    response = step.get("response")
+    known = isinstance(response, dict) and isinstance(response.get("message"), dict)
+    return step.inside("response").inside("message") if known else None
 
 
 def _responses(steps: list[Fields], whole: float | None) -> list[_Response]:
@@ -99,6 +118,8 @@ def _responses(steps: list[Fields], whole: float | None) -> list[_Response]:
         between = prompt[len(last.prompt) + len(last.ids) :]
         last.grow(between, turn, [False] * len(between), [None] * len(between), None)
         last.grow(ids, turn, mask, logprobs, whole if advantage is None else advantage)
+        message = _message(step)
+        last.finish = None if message is None else message.text("finish_reason")
     return responses
 
 

@@ -1,4 +1,7 @@
-"""AReaL's dump_to_file, as `_dump_trajectory` of areal/infra/workflow_executor.py writes it."""
+"""AReaL's dump_to_file, as areal 1.0.4 wrote it, and what its lines can hold besides.
+
+tests/data/formats/areal-1.0.4-rollout.jsonl is of write_areal.py, beside it: three tasks, one file after the other.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import pytest
 
 from tests.ingest.adapters.words import words
 from tests.ingest.files import Importing
+
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
 
 
 def line(**fields: Any) -> dict[str, Any]:
@@ -29,31 +34,67 @@ def line(**fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> str:
-    return words(tmp_path / "words")
+    return words(tmp_path / "words", bos=True)
 
 
-def test_every_field(importing: Importing, tokenizer: str) -> None:
-    manifest = importing([line()], tokenizer=tokenizer)
-    assert manifest["format"] == "areal"
-    (row,) = importing.rows()
-    assert (row["step"], row["group_id"], row["sample_id"]) == (7, "41", "41/2")
-    assert row["prompt_token_ids"] == [7, 8, 7, 9]
-    assert row["response_token_ids"] == [10, 2]  # the end of the text is kept, and is one token
-    assert row["policy_version"] == [7, 7]
-    assert row["reward"] == 1
-    assert row["logprobs_approximate"] is True
-    meta = {"seqlen": 6, "prompt_len": 4, "head_version": 7, "tail_version": 7}
-    assert json.loads(row["meta"]) == {**meta, "approximate_token_ids": ["prompt", "response"]}
+def test_rollouts_as_areal_writes_them(importing: Importing, tokenizer: str) -> None:
+    manifest = importing(FORMATS / "areal-1.0.4-rollout.jsonl", tokenizer=tokenizer)
+    assert (manifest["format"], manifest["rollouts"]) == ("areal", 5)  # the one without a completion is not in the file
+    rows = importing.rows()
+    assert [row["step"] for row in rows] == [7, 7, 8, 9, 9]
+    assert [row["sample_id"] for row in rows] == ["0/0", "0/1", "1/0", "2/0", "2/1"]
+    assert [row["group_id"] for row in rows] == ["0", "0", "1", "2", "2"]
+    assert [row["reward"] for row in rows] == [1.0, 0.0, 0.5, 0.25, None]  # the last is NaN in the file
+    assert {row["logprobs_approximate"] for row in rows} == {True}
+    for row in rows:
+        absent = ("rollout_logprobs", "old_logprobs", "new_logprobs", "advantage", "turn", "finish_reason")
+        assert {row[name] for name in absent} == {None}
 
 
-@pytest.mark.parametrize("head", [5, -1, None])
+def test_a_group(importing: Importing, tokenizer: str) -> None:
+    """Special tokens are kept in the text, and are one token each, not doubled."""
+    importing(FORMATS / "areal-1.0.4-rollout.jsonl", tokenizer=tokenizer)
+    first, second = importing.rows()[:2]
+    assert first["prompt_token_ids"] == second["prompt_token_ids"] == [1, 4, 6, 7, 8, 7, 9, 6, 5, 6]
+    assert first["prompt_text"] == "<bos>user\n2+2?\nassistant\n"
+    assert (first["response_token_ids"], first["response_text"]) == ([10, 2], "4<eos>")
+    assert (second["response_token_ids"], second["response_text"]) == ([11, 12, 13], "four is it")
+    assert json.loads(first["meta"]) == {
+        "seqlen": 12,
+        "prompt_len": 10,
+        "head_version": -1,
+        "tail_version": 7,
+        "approximate_token_ids": ["prompt", "response"],
+    }
+
+
+def test_policy_versions_as_areal_writes_them(importing: Importing, tokenizer: str) -> None:
+    """The workflows say −1 for a prompt, so that the lowest is not known; one that says none has the engine's."""
+    manifest = importing(FORMATS / "areal-1.0.4-rollout.jsonl", tokenizer=tokenizer)
+    rows = importing.rows()
+    assert [row["policy_version"] for row in rows] == [None, None, None, [9, 9], [9]]
+    assert [json.loads(row["meta"])["head_version"] for row in rows] == [-1, -1, -1, 9, 9]
+    assert "several_policy_versions" not in {one["code"] for one in manifest["notes"]}
+
+
+def test_two_turns_are_cut_by_their_number_of_tokens(importing: Importing, tokenizer: str) -> None:
+    """A writer's fault that the file does not show: of `four<eos>`, a question and `4<eos>`, the three sampled tokens
+    are `four` and `4<eos>`; the completion is the last three.
+    """
+    importing(FORMATS / "areal-1.0.4-rollout.jsonl", tokenizer=tokenizer)
+    row = importing.rows()[2]
+    assert row["prompt_text"] == "<bos>user\n2+2?\nassistant\nfour<eos>\nuser\n0?\nassistant"
+    assert (row["response_text"], row["response_token_ids"]) == ("\n4<eos>", [6, 10, 2])
+
+
+@pytest.mark.parametrize("head", [5, None])
 def test_several_policy_versions(importing: Importing, tokenizer: str, head: int | None) -> None:
-    """Which token is whose is not in the file; −1 is the version of prompt tokens (areal/workflow/rlvr.py)."""
+    """Of a workflow of one's own that has no −1. Which token is whose is not in the file."""
     manifest = importing([line(head_version=head)], tokenizer=tokenizer)
     (row,) = importing.rows()
     assert (row["step"], row["policy_version"]) == (7, None)
     found = [one["message"] for one in manifest["notes"] if one["code"] == "several_policy_versions"]
-    assert len(found) == (head == 5)  # of the lowest one nothing is known where it is −1 or not there
+    assert len(found) == (head == 5)
     assert all("(up to 2 apart)" in message for message in found)
     assert json.loads(row["meta"]).get("head_version") == head
 

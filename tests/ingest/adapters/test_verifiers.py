@@ -1,18 +1,35 @@
-"""verifiers v1 episodes, as `Episode.to_record()` gives them (verifiers a60a606ec, `v1/episode.py`, `v1/trace.py`,
-`v1/graph.py`) and prime-rl's file monitor writes them; `trainer_logprobs` and `is_masked` as verifiers#2481 and
-prime-rl#3525 add them.
+"""verifiers v1 episodes, as verifiers 0.4.0 wrote them, and what prime-rl's can hold besides.
+
+tests/data/formats/verifiers-0.4.0-{episodes,trace}.jsonl are of write_verifiers.py, beside them: a trace that forks,
+one that was compacted, a judge's, one while the policy changed, one without tokens, one of an evaluation; one episode
+has none. The other tests are of hand-made episodes: `is_masked` as prime-rl#3525 adds it, and what is wrong with one.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.ingest.adapters.common import prompt_hash
 from tests.ingest.files import Importing
 
-ROLES = ("user", "assistant", "user", "assistant")
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
+PYTHON = {"type": "function", "name": "python", "description": "", "parameters": {"type": "object"}}
+TASK = {
+    "type": "Reverse",
+    "data": {
+        "idx": 7,
+        "prompt": "abc",
+        "network_allow": ["*"],
+        "artifact_max_bytes": 32 << 20,
+        **{name: [] for name in ("skills", "network_block", "artifacts")},
+        **{name: {} for name in ("timeout", "resources")},
+    },
+    "key": "k7",
+}
 
 
 def node(ids: list[int], parent: int | None = None, sampled: int = 0, **fields: Any) -> dict[str, Any]:
@@ -88,76 +105,164 @@ def episode(*traces: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
-def test_every_field(importing: Importing) -> None:
-    manifest = importing([episode()])
-    (row,) = importing.rows()
-    assert (manifest["format"], manifest["warnings"]) == ("verifiers", [])
-    assert (row["step"], row["sample_id"], row["group_id"]) == (6, "t1", "g7")
-    assert row["prompt_token_ids"] == [10, 11, 20]
-    assert row["response_token_ids"] == [21, 22, 30, 31, 40, 41]
-    assert row["response_mask"] == [True, True, False, False, False, True]
-    assert row["turn"] == [0, 0, 1, 1, 1, 1]  # what the tool said leads up to the second turn
-    assert row["rollout_logprobs"] == [-0.5, -0.25, None, None, None, -2.0]
-    assert row["new_logprobs"] == [-0.6, -0.3, None, None, None, -1.5]
-    assert row["advantage"] == [0.5, -0.5, None, None, None, 0.25]
-    assert row["trainer_keep"] == [True, False, None, None, None, None]  # −1: does not apply
-    assert row["reward"] == 0.75  # 1.0·0.5 + 0.25·1.0
-    assert row["policy_version"] == [5] * 6
-    assert row["finish_reason"] == "stop"
-    assert row["old_logprobs"] is None
-    assert json.loads(row["meta"]) == {
+def test_episodes_as_verifiers_writes_them(importing: Importing) -> None:
+    manifest = importing(FORMATS / "verifiers-0.4.0-episodes.jsonl")
+    assert (manifest["format"], manifest["rollouts"]) == ("verifiers", 5)
+    rows = importing.rows()
+    assert [row["sample_id"] for row in rows] == ["t1/0", "t1/1", "t2/1", "t2/2", "t4"]
+    assert {row["step"] for row in rows} == {6}
+    assert [row["group_id"] for row in rows[:4]] == ["g7"] * 4
+    assert rows[4]["group_id"] == prompt_hash([10, 20])  # its episode is of no group
+    assert [row["reward"] for row in rows] == [0.75, 0.75, 0.0, 0.0, None]  # t1: 1.0·0.5 + 0.25·1.0, and one not given
+    assert [row["finish_reason"] for row in rows] == ["stop", "length", "stop", "stop", "length"]
+    assert [row["policy_version"] for row in rows] == [[5] * 6, [5], [5] * 3, [5], None]
+    for row in rows:
+        assert {row[name] for name in ("old_logprobs", "trainer_keep", "prompt_text", "response_text")} == {None}
+
+
+def test_two_turns_and_a_fork(importing: Importing) -> None:
+    """A sampled message that branches share is trained in the first that holds it (prime-rl's
+    `iter_trainable_branches`); records round to 4 decimals.
+    """
+    importing(FORMATS / "verifiers-0.4.0-episodes.jsonl")
+    first, second = importing.rows()[:2]
+    assert first["prompt_token_ids"] == [10, 11, 20]
+    assert first["response_token_ids"] == [21, 22, 30, 31, 40, 41]
+    assert first["response_mask"] == [True, True, False, False, False, True]
+    assert first["turn"] == [0, 0, 1, 1, 1, 1]  # what the tool said leads up to the second turn
+    assert first["rollout_logprobs"] == [-0.5, -0.1235, None, None, None, -2.0]
+    assert first["new_logprobs"] == [-0.625, -0.125, None, None, None, -1.5]
+    assert first["advantage"] == [0.5, -0.5, None, None, None, 0.25]
+    assert second["prompt_token_ids"] == [10, 11, 20, 21, 22, 50, 60]
+    assert (second["response_token_ids"], second["response_mask"], second["turn"]) == ([61], [True], [1])
+    assert (second["rollout_logprobs"], second["new_logprobs"], second["advantage"]) == ([0.0], None, [0.0])
+
+
+def test_an_attempt_to_compact_that_nothing_goes_on_from(importing: Importing) -> None:
+    """`Branch.trainable`: t2/0 is left out, and what it shares with t2/1 is trained there."""
+    importing(FORMATS / "verifiers-0.4.0-episodes.jsonl")
+    attempt, resumed = importing.rows()[2:4]
+    assert (attempt["prompt_token_ids"], attempt["response_token_ids"]) == ([10, 20], [21, 60, 61])
+    assert attempt["response_mask"] == [True, False, True]
+    assert attempt["turn"] == [0, 1, 1]
+    assert attempt["rollout_logprobs"] == [-0.5, None, -0.25]
+    assert attempt["advantage"] is None  # no credit was assigned, which is not 0
+    assert (resumed["prompt_token_ids"], resumed["response_token_ids"]) == ([70, 71, 72], [73])
+    assert resumed["rollout_logprobs"] == [-0.75]
+    links = [json.loads(row["meta"])["nodes"][-1]["semantic_parents"] for row in (attempt, resumed)]
+    assert links == [[{"node": 1, "type": "compaction_attempt"}], [{"node": 5, "type": "compaction"}]]
+
+
+def test_what_is_left_out_of_episodes(importing: Importing) -> None:
+    manifest = importing(FORMATS / "verifiers-0.4.0-episodes.jsonl")
+    left = [warning for warning in manifest["warnings"] if warning["code"] == "left_out"]
+    assert {warning["message"].split(": ", 1)[1]: warning["examples"][0]["line"] for warning in left} == {
+        "it attempts to compact a context and nothing goes on from it: it is not trained on.": 1,
+        "its agent is not trained: the tokens are not of this run's policy.": 1,
+        "no token of it was sampled, or the client that sampled kept no token ids.": 2,
+        "it is work of an evaluation, which is not trained on.": 3,
+        "the episode has no trace; it failed before there was one.": 4,
+    }
+    assert {warning["count"] for warning in left} == {1}
+
+
+def test_meta(importing: Importing) -> None:
+    """What is of the trace is told once, with its first branch."""
+    importing(FORMATS / "verifiers-0.4.0-episodes.jsonl")
+    first, second = (json.loads(row["meta"]) for row in importing.rows()[:2])
+    shared = {
         "env": {"id": "reverse", "name": "rev"},
-        "task": {"type": "Reverse", "data": {"prompt": "abc"}, "key": "k1"},
+        "task": TASK,
         "run_id": "run-1",
         "work": "train",
         "policy": {"start": 5, "end": 5},
         "agent": "solver",
-        "stop_condition": "done",
-        "entropy": [0.7, 0.8, None, None, None, 0.9],
+        "stop_condition": "agent_completed",
         "run": {"type": "train", "name": "first"},
-        "episode": {"id": "e1", "ok": True},
+        # its three traces: input 8 + 7 + 2, output 6 + 5 + 1 (over every branch), together 12 + 11 + 3 (each call once)
+        "episode": {
+            "id": "e1",
+            "ok": True,
+            "is_timeout": False,
+            "num_input_tokens": 17,
+            "num_output_tokens": 12,
+            "num_total_tokens": 26,
+        },
+    }
+    call = {"type": "function", "id": "c", "name": "python", "arguments": "{}"}
+    said = [
+        {"role": "user", "content": "abc?"},
+        {"role": "assistant", "content": "let me see", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "cba"},
+        {"role": "assistant", "content": "cba"},
+    ]
+    nodes = [{"message": message, "timestamp": place} for place, message in enumerate(said)]
+    nodes[0]["tools"] = [PYTHON]
+    span = {"start": 0, "end": 0}
+    assert first == shared | {
+        "nodes": nodes,
+        "entropy": [0.75, 0.25, None, None, None, 0.875],
         "version": 1,
-        "verifiers": {"version": "0.2", "commit": "a60a606"},
-        "agent_config": {"config": {"model": "m"}},
-        "tools": [{"name": "python"}],
-        "timing": {"start_time": 1},
-        "calls": [{"node": 1, "finish_reason": "tool_calls"}, {"node": 3, "finish_reason": "stop"}],
+        "verifiers": {"version": "0.4.0"},
+        "agent_config": {
+            "config": {
+                "model": "m",
+                "network_notice": True,
+                "retries": {"max_retries": 0, "rules": []},
+                "runtime": {"type": "subprocess"},
+                "timeout": {},
+            }
+        },
+        "tools": [PYTHON],
+        "timing": {
+            **dict.fromkeys(("boot", "setup", "finalize", "scoring"), span),
+            "agent": {**span, "model": {"duration": 0}, "harness": {"duration": 0}},
+            "start": 1,
+        },
+        "calls": [_call(1, "tool_calls", 3, 2), _call(3, "stop", 8, 1), _call(5, "length", 7, 1)],
         "rewards": {"right": {"score": 1, "weight": 0.5}, "short": {"score": 0.25, "weight": 1}},
-        "metrics": {"turns": 2},
+        "metrics": {"turns": 3},
         "info": {"seed": 3},
         "is_completed": True,
+        "is_timeout": False,
         "ok": True,
-        "nodes": [{"message": {"role": role, "content": "…"}, "timestamp": 1} for role in ROLES],
+        "num_input_tokens": 8,
+        "num_output_tokens": 6,
+        "num_total_tokens": 12,
     }
+    more = [{"role": "user", "content": "no tool"}, {"role": "assistant", "content": "bca"}]
+    assert second == shared | {"nodes": [{"message": said, "timestamp": 4 + place} for place, said in enumerate(more)]}
+
+
+def _call(node: int, finish: str, prompt: int, completion: int) -> dict[str, Any]:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    return {"node": node, "model": "m", "finish_reason": finish, "usage": usage, "time": {"start": 0, "end": 0}}
 
 
 def test_a_policy_that_changed_meanwhile(importing: Importing) -> None:
     """Which token is of which version is not in the file."""
-    work = {"type": "train", "step": 6, "policy": {"start": 4, "end": 5}}
-    manifest = importing([episode(run={"type": "train", "id": "r", "work": work})])
-    (row,) = importing.rows()
+    manifest = importing(FORMATS / "verifiers-0.4.0-episodes.jsonl")
+    row = importing.rows()[4]
     assert row["policy_version"] is None
     (found,) = [one for one in manifest["notes"] if one["code"] == "several_policy_versions"]
     assert found["count"] == 1
-    assert "(up to 1 apart)" in found["message"]
-    assert json.loads(row["meta"])["policy"] == {"start": 4, "end": 5}
+    assert "(up to 2 apart)" in found["message"]
+    assert json.loads(row["meta"])["policy"] == {"start": 4, "end": 6}
 
 
-def test_branches_share_what_was_sampled(importing: Importing) -> None:
-    """`iter_trainable_branches`: a shared sampled node is trained in the first branch that holds it."""
-    forked = [*nodes(), node([50, 51, 52], 1, 2, logprobs=[-0.1, -0.2])]
-    importing([episode(trace(nodes=forked))])
+def test_a_trace_a_line(importing: Importing) -> None:
+    """`Trace.to_record()` without its episode, null where an episode leaves out: the step travels beside the file."""
+    manifest = importing(FORMATS / "verifiers-0.4.0-trace.jsonl", step=3)
+    assert (manifest["format"], manifest["rollouts"]) == ("verifiers", 2)
     first, second = importing.rows()
-    assert (first["sample_id"], second["sample_id"]) == ("t1/0", "t1/1")
+    assert (first["sample_id"], first["step"], first["reward"], first["policy_version"]) == ("t1/0", 3, 0.75, None)
     assert first["response_token_ids"] == [21, 22, 30, 31, 40, 41]
-    assert second["prompt_token_ids"] == [10, 11, 20, 21, 22, 50]
-    assert second["response_token_ids"] == [51, 52]
-    assert second["rollout_logprobs"] == [-0.1, -0.2]
-    assert second["turn"] == [1, 1]
-    assert first["group_id"] == second["group_id"] == "g7"
-    # what both hold is told once
-    assert [len(json.loads(row["meta"])["nodes"]) for row in (first, second)] == [4, 1]
-    assert ["tools" in json.loads(row["meta"]) for row in (first, second)] == [True, False]
+    assert first["rollout_logprobs"] == [-0.5, -0.1235, None, None, None, -2.0]
+    assert first["new_logprobs"] == [-0.625, -0.125, None, None, None, -1.5]
+    assert first["advantage"] == [0.5, -0.5, None, None, None, 0.25]
+    assert (second["rollout_logprobs"], second["new_logprobs"], second["advantage"]) == ([0.0], None, [0.0])
+    assert first["group_id"] == second["group_id"] == prompt_hash([10, 11, 20])
+    assert not {"env", "episode", "run", "run_id", "work"} & json.loads(first["meta"]).keys()
 
 
 def test_a_branch_that_trains_nothing_of_its_own(importing: Importing) -> None:
@@ -165,19 +270,6 @@ def test_a_branch_that_trains_nothing_of_its_own(importing: Importing) -> None:
     importing([episode(trace(nodes=[*nodes(), node([60], 1)]))])
     (row,) = importing.rows()
     assert row["response_token_ids"] == [21, 22, 30, 31, 40, 41]
-
-
-def test_several_traces(importing: Importing) -> None:
-    judge = trace(id="t2", agent={"config": {}, "name": "judge", "trainable": False})
-    empty = trace(id="t3", nodes=[node([])])
-    manifest = importing([episode(trace(), judge, empty), episode(id="e2", traces=[], ok=False)])
-    assert [row["sample_id"] for row in importing.rows()] == ["t1"]
-    told = {warning["message"]: warning["examples"][0]["line"] for warning in manifest["warnings"]}
-    assert {message.split(": ")[1][:24]: line for message, line in told.items()} == {
-        "its agent is not trained": 1,
-        "no token of it was sampl": 1,
-        "the episode has no trace": 2,
-    }
 
 
 def test_figures_that_are_not_there(importing: Importing) -> None:
@@ -211,13 +303,6 @@ def test_rewards_as_numbers(importing: Importing) -> None:
     assert importing.rows()[0]["reward"] == 0.25
 
 
-def test_a_trace_a_line(importing: Importing) -> None:
-    """`Trace.to_record()` without its episode: the step travels beside the file."""
-    manifest = importing([trace()], step=3)
-    (row,) = importing.rows()
-    assert (manifest["format"], row["step"], row["reward"], row["policy_version"]) == ("verifiers", 3, 0.75, None)
-
-
 def _with(place: int, **changes: Any) -> dict[str, Any]:
     changed = nodes()
     changed[place] |= changes
@@ -236,6 +321,7 @@ def _with(place: int, **changes: Any) -> dict[str, Any]:
         (_with(1, parent=2), "nodes[1].parent", "2 is no node before this one"),
         (_with(2, parent=-1), "nodes[2].parent", "-1 is no node before this one"),
         (_with(0, mask=[True, False]), "nodes[0].mask[0]", "is true on a first token"),
+        (_with(1, semantic_parents=[{"node": "0"}]), "nodes[1].semantic_parents[0].node", "'0' is not an integer"),
         (_with(1, is_masked=[0, 3]), "nodes[1].is_masked[1]", "3 is not 0 or 1"),
         ({"nodes": {"0": 1}}, "nodes", "expected a list, found an object"),
         ({"nodes": [1]}, "nodes[0]", "expected an object, found a number"),
