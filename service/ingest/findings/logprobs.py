@@ -14,6 +14,8 @@ __all__ = ["CopiedLogprobs", "ImpossibleLogprobs", "ZeroLogprobs"]
 
 _ZERO_SHARE = 0.2  # of the known, counted log-probs of a file
 _IMPOSSIBLE = -1000.0  # nats; float32 and float64 draw nothing below −104 and −745
+_GRID = 1e-4  # what verifiers rounds its records to
+_FINE = -1e-2  # nats; a file that has log-probs above it, all of them on the grid, is rounded
 _SAME = 1e-7  # nats, and of the log-prob: what float32 rounds
 _CERTAIN = -1e-3  # nats; above it a token is so sure that any two policies agree
 _SAME_SHARE = 0.99
@@ -28,6 +30,8 @@ class ZeroLogprobs:
         self._alone = " and ".join(sampling.cut) if sampling.logprobs_mode != "raw" else ""
         self._zeros: Counter[str] = Counter()
         self._known: Counter[str] = Counter()
+        self._coarse = dict.fromkeys(LOGPROBS, True)  # every value is on the grid, so far
+        self._fine: set[str] = set()
         self._whole: defaultdict[str, Sightings] = defaultdict(Sightings)  # records of nothing but zeros
 
     def observe(self, columns: Columns) -> None:
@@ -41,6 +45,10 @@ class ZeroLogprobs:
             count = int(np.count_nonzero(zeros))
             self._known[name] += zeros.size if column.known is None else int(np.count_nonzero(column.known))
             self._zeros[name] += count
+            if self._coarse[name]:  # one look tells files that are not
+                self._coarse[name] = _on_grid(column.values if column.known is None else column.values[column.known])
+                if ((column.values < 0) & (column.values > _FINE)).any():
+                    self._fine.add(name)
             if count:
                 known = np.ones(zeros.size, bool) if column.known is None else column.known
                 by_row = row_sums(zeros, column.offsets)
@@ -61,8 +69,16 @@ class ZeroLogprobs:
         if name == "rollout_logprobs" and self._alone:
             message += f", as they are where {self._alone} leaves one token."
             return Finding("zero_logprobs", "note", message, self._zeros[name], whole.examples)
+        if self._coarse[name] and name in self._fine:
+            message += ", as they are where log-probs are rounded to 4 decimals: those of a probability above .99995."
+            return Finding("zero_logprobs", "note", message, self._zeros[name], whole.examples)
         message += ": a missing log-prob stored as probability 1? Write null where it is not known."
         return Finding("zero_logprobs", "warning", message, self._zeros[name], whole.examples)
+
+
+def _on_grid(values: np.ndarray) -> bool:
+    steps = values / _GRID
+    return bool((np.abs(steps - np.rint(steps)) < 1e-6).all())
 
 
 class ImpossibleLogprobs:

@@ -53,6 +53,19 @@ def test_zeros_are_right_where_one_token_is_left(importing: Importing) -> None:
     warning(importing, records, "zero_logprobs", sampling={"top_p": 0.9, "logprobs_mode": "processed"})
 
 
+def test_zeros_are_right_where_all_are_rounded(importing: Importing) -> None:
+    """verifiers rounds its records to 4 decimals; one log-prob off that grid, or none near 0, and it is not that."""
+    records = [record(str(index), rollout_logprobs=[0, 0, -1.2345 - index / 1e4]) for index in range(10)]
+    warning(importing, records, "zero_logprobs")
+    records[3]["rollout_logprobs"] = [0, -0.0003, -1.5]
+    assert note(importing, records, "zero_logprobs")["message"] == (
+        "19 of 30 rollout_logprobs on counted tokens are exactly 0, as they are where log-probs are rounded to 4 decimals: "
+        "those of a probability above .99995."
+    )
+    records[5]["rollout_logprobs"] = [0, -0.00031, -1.5]
+    warning(importing, records, "zero_logprobs")
+
+
 @pytest.mark.parametrize("name", LOGPROBS)
 def test_stand_ins_for_minus_infinity(importing: Importing, name: str) -> None:
     records = healthy()
