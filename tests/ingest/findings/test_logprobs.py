@@ -59,8 +59,8 @@ def test_zeros_are_right_where_all_are_rounded(importing: Importing) -> None:
     warning(importing, records, "zero_logprobs")
     records[3]["rollout_logprobs"] = [0, -0.0003, -1.5]
     assert note(importing, records, "zero_logprobs")["message"] == (
-        "19 of 30 rollout_logprobs on counted tokens are exactly 0, as they are where log-probs are rounded to 4 decimals: "
-        "those of a probability above .99995."
+        "19 of 30 rollout_logprobs on counted tokens are exactly 0, as they are where log-probs are rounded to 4 "
+        "decimals: those of a probability above .99995."
     )
     records[5]["rollout_logprobs"] = [0, -0.00031, -1.5]
     warning(importing, records, "zero_logprobs")
