@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("sample_id", pa.string()),
         ("prompt_token_ids", pa.list_(pa.int32())),
         ("response_token_ids", pa.list_(pa.int32())),
+        ("response_mask", pa.list_(pa.uint8())),
         *((f"{policy}_logprobs", pa.list_(pa.float64())) for policy in ("rollout", "old", "new")),
         ("trainer_keep", pa.list_(pa.bool_())),
         *((name, pa.float64()) for name in ("reward", "advantage")),

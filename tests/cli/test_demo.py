@@ -23,6 +23,7 @@ def test_two_trainings_without_a_model(tmp_path: Path) -> None:
             trained = pq.read_table(DATA / f"{run}.parquet").to_pylist()
             known = next(row for row in client.runs() if row["run"] == run)
             assert (known["n_steps"], known["n_rollouts"]) == (34, 34 * 32)
+            assert [upload["warnings"] for upload in client.uploads(run)] == [[]]
             timeline = client.table(analysis, "timeline").to_pylist()
             assert [row["step"] for row in timeline] == list(range(0, 170, 5))
             dropped = sum(not keep for row in trained for keep in row["trainer_keep"] if row["advantage"])
