@@ -225,7 +225,8 @@ def test_what_a_pickle_names_is_read_without_running_it(tmp_path: Path) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path.write_bytes(pickle.dumps([skyrl_batch(), skyrl_batch(), Bomb(tmp_path / "no")], protocol))
         assert {f"{__name__}._rebuild", f"{__name__}.TrainingInputBatch", "posix.system"} <= set(classes_of(path))
-    for junk in (b"", b"junk", b"PK\x03\x04 no archive", b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x7f"):
+    archive = b"PK\x03\x04\ncno\nclass\n."  # which could be read as a pickle
+    for junk in (b"", b"junk", archive, b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x7f"):
         path.write_bytes(junk)
         assert classes_of(path) == []
         assert "x is not opened" in convert("auto", path, "-o", tmp_path / "out", code=1).stderr
