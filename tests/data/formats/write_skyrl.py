@@ -1,9 +1,9 @@
-"""Writes the SkyRL fixtures with skyrl 0.3.0's own code.
+r"""Writes the SkyRL fixtures with skyrl 0.3.0's own code.
 
     python3.12 -m venv venv
     venv/bin/pip install skyrl==0.3.0 --no-deps
-    venv/bin/pip install torch==2.13.0 ray==2.56.0 "transformers<=5.8.0" loguru torchdata jaxtyping tensordict \\
-        omegaconf hydra-core datasets accelerate peft==0.18.1 polars tensorboard func_timeout aiohttp \\
+    venv/bin/pip install torch==2.13.0 ray==2.56.0 "transformers<=5.8.0" loguru torchdata jaxtyping tensordict \
+        omegaconf hydra-core datasets accelerate peft==0.18.1 polars tensorboard func_timeout aiohttp \
         skyrl-gym==0.4.0
     PYTHONPATH=. venv/bin/python tests/data/formats/write_skyrl.py
 

@@ -1,9 +1,9 @@
-"""Writes the verl fixtures with verl 0.9.1's own code.
+r"""Writes the verl fixtures with verl 0.9.1's own code.
 
     python3.11 -m venv venv
     venv/bin/pip install verl==0.9.1 --no-deps
-    venv/bin/pip install torch==2.13.0 tensordict==0.10.0 TransferQueue==0.1.11 ray "transformers<5.11" torchdata \\
-        codetiming hydra-core pandas accelerate datasets dill peft packaging cachetools msgspec pyzmq pillow pybind11 \\
+    venv/bin/pip install torch==2.13.0 tensordict==0.10.0 TransferQueue==0.1.11 ray "transformers<5.11" torchdata \
+        codetiming hydra-core pandas accelerate datasets dill peft packaging cachetools msgspec pyzmq pillow pybind11 \
         pylatexenc tensorboard wandb uvicorn fastapi
     PYTHONPATH=. venv/bin/python tests/data/formats/write_verl.py
 
