@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from service.cli.exports import DATAPROTO, SKYRL, Export, instructions
+from service.cli.dumps import classes_of
+from service.cli.exports import DATAPROTO, PLAIN, SKYRL, Export, instructions, way_out
 from service.cli.output import Output, fail
 from service.cli.survey import Dump, Files, by_step, survey
 from service.cli.traces import is_json, trace_records
@@ -69,7 +70,7 @@ def convert_command(output: Output, format_: str, files: list[Path], out: Path, 
     try:
         if format_ in _PICKLED:
             name = files[0].name
-            raise UnsupportedMedia(f"{name} is not opened. {instructions(_PICKLED[format_], name)}")
+            raise UnsupportedMedia(f"{name} is not opened. {instructions(_export(format_, files[0]), name)}")
         with output.progress("converting") as update, record_file(out) as write, _folder(out) as folder:
             reading = Files(folder)
             summary.left_out = reading.left_out
@@ -89,6 +90,12 @@ def convert_command(output: Output, format_: str, files: list[Path], out: Path, 
         output.note(f"note: fields without a place in a record were left out: {', '.join(sorted(summary.left_out))}")
     steps = f"{len(summary.steps)} step{'s' if len(summary.steps) > 1 else ''}"
     output.result(document, f"{out}: {summary.records:,} responses of {steps}, {summary.tokens:,} tokens")
+
+
+def _export(format_: str, dump: Path) -> Export:
+    """What the dump's own classes ask for; what the format's dumps usually are, where they do not say."""
+    found = way_out(classes_of(dump))
+    return _PICKLED[format_] if found is PLAIN else found
 
 
 def _records(

@@ -86,9 +86,13 @@ def _refusal(path: Path, why: str) -> UnsupportedMedia:
 
 
 def classes_of(path: Path) -> list[str]:
-    """The names that a pickle, or the pickle in a `torch.save` file, would import; nothing of it is run."""
+    """The names that a pickle, or the pickle in a `torch.save` file, would import; nothing of it is run.
+
+    A pickle may hold a `torch.save` file (verl's DataProto does), and then looks like one: the names of both count.
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD)
+    heads = [] if head.startswith(b"PK") else [head]
     with (
         contextlib.suppress(zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError),
         zipfile.ZipFile(path) as archive,
@@ -96,11 +100,12 @@ def classes_of(path: Path) -> list[str]:
         inner = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
         if inner is not None:
             with archive.open(inner) as member:
-                head = member.read(_HEAD)
+                heads.append(member.read(_HEAD))
     found: dict[str, None] = {}
-    with contextlib.suppress(ValueError, EOFError, IndexError, UnicodeError):  # no pickle, or not its whole
-        for name in _imports(head):
-            found[name] = None
+    for head in heads:
+        with contextlib.suppress(ValueError, EOFError, IndexError, UnicodeError):  # no pickle, or not its whole
+            for name in _imports(head):
+                found[name] = None
     return list(found)
 
 

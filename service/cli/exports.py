@@ -1,7 +1,8 @@
 """What to run where the trainer runs, for dumps that are pickles of the trainer's own classes.
 
 Opening a pickle runs what it says, so neither the service nor `dppo convert` opens one. These few lines do, in the
-environment that wrote it, and write NDJSON that `dppo upload RUN FILE --step N` takes as it is.
+environment that wrote it, and write NDJSON that `dppo upload` takes as it is, with `--step N` where the dump does not
+hold its step.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from service.ingest.adapters.dataproto import BATCH_KEYS, NON_TENSOR_KEYS
+from service.ingest.adapters.dataproto import BATCH_KEYS, NON_TENSOR_KEYS, VERSIONS
 from service.ingest.adapters.skyrl import ROW_KEYS
 
-__all__ = ["DATAPROTO", "PLAIN", "SKYRL", "Export", "instructions", "way_out"]
+__all__ = ["DATAPROTO", "PLAIN", "SKYRL", "TRANSFER_QUEUE", "Export", "instructions", "way_out"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ SKYRL = Export(
     f"""import json, pathlib, pickle
 batch = pickle.loads(pathlib.Path(DUMP).read_bytes())
 keys = [k for k in {ROW_KEYS!r} if batch.get(k) is not None]
+rows = len(batch["sequences"]) - (batch.metadata or {{}}).get("pad_size", 0)  # the rest are copies of the first
 with open(OUT, "w") as out:
-    for row in zip(*(batch[k].tolist() for k in keys)):
-        out.write(json.dumps(dict(zip(keys, row))) + "\\n")
+    out.writelines(json.dumps(dict(zip(keys, row))) + "\\n" for row in zip(*(batch[k][:rows].tolist() for k in keys)))
 """,
 )
 
@@ -49,6 +50,18 @@ columns |= {{k: [str(v) for v in data.non_tensor_batch[k]] for k in {NON_TENSOR_
 with open(OUT, "w") as out:
     out.writelines(json.dumps(dict(zip(columns, row))) + "\\n" for row in zip(*columns.values()))
 """,
+)
+
+TRANSFER_QUEUE = Export(
+    "a TransferQueue batch of verl (tq_batch.pt)",
+    f"""import json, torch
+dump = torch.load(DUMP, weights_only=False, map_location="cpu")
+with open(OUT, "w") as out:
+    for key, tag, td in zip(dump["keys"], dump["tags"], dump["tensordict"]):
+        row = {{k: td[k].tolist() for k in {BATCH_KEYS!r} if k in td.keys()}} | {{k: tag.get(k) for k in {VERSIONS!r}}}
+        out.write(json.dumps(row | {{"uid": key.rsplit("_", 2)[0], "row": key, "step": dump["global_steps"]}}) + "\\n")
+""",
+    then="dppo upload RUN OUT",
 )
 
 PLAIN = Export(
@@ -70,7 +83,9 @@ def way_out(classes: Iterable[str]) -> Export:
     names = [name.rpartition(".")[2] for name in classes]
     if any(name in ("TensorBatch", "TrainingInputBatch") for name in names):
         return SKYRL
-    return DATAPROTO if "DataProto" in names else PLAIN
+    if "DataProto" in names:
+        return DATAPROTO
+    return TRANSFER_QUEUE if "TensorDict" in names else PLAIN
 
 
 def instructions(export: Export, dump: str) -> str:

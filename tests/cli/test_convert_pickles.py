@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from dataclasses import dataclass
@@ -53,108 +54,144 @@ def test_numbers_of_numpy_are_no_code(importing: Importing, tmp_path: Path) -> N
 
 
 class TensorBatch(dict[str, Any]):
-    """SkyRL's: a dict of tensors that is pickled as a class (`training_batch.py:121`)."""
+    """SkyRL's: a dict of tensors that is pickled as a class."""
+
+    metadata: dict[str, Any] | None = None
 
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self), dict(self))
+        return _rebuild, (type(self), dict(self), self.metadata)
 
 
 class TrainingInputBatch(TensorBatch):
     pass
 
 
-def _rebuild(kind: type, state: dict[str, Any]) -> Any:
-    return kind(state)
+def _rebuild(kind: type, state: dict[str, Any], metadata: dict[str, Any] | None) -> Any:
+    batch = kind(state)
+    batch.metadata = metadata
+    return batch
 
 
-class TensorDict(dict[str, Any]):
-    pass
+class TensorDict(list[dict[str, Any]]):
+    """Rows of a TensorDict, to iterate over."""
 
 
 class DataProto:
-    """verl's: tensors in `batch`, arrays of objects in `non_tensor_batch`."""
+    """verl's: its state holds a torch.save file, which makes the pickle look like one."""
 
-    def __init__(self, batch: TensorDict, non_tensor_batch: dict[str, Any]) -> None:
-        self.batch, self.non_tensor_batch, self.meta_info = batch, non_tensor_batch, {"global_steps": 3}
+    def __init__(self, batch: dict[str, Any], non_tensor_batch: dict[str, Any]) -> None:
+        self.batch, self.non_tensor_batch = batch, non_tensor_batch
+
+    def __getstate__(self) -> tuple[bytes, dict[str, Any]]:
+        buffer = io.BytesIO()
+        torch.save({**self.batch, "class": TensorDict()}, buffer)
+        return buffer.getvalue(), self.non_tensor_batch
+
+    def __setstate__(self, state: tuple[bytes, dict[str, Any]]) -> None:
+        self.batch = torch.load(io.BytesIO(state[0]), weights_only=False)
+        self.non_tensor_batch = state[1]
 
 
 def skyrl_batch() -> TrainingInputBatch:
-    """Two rows, left-padded and right-aligned (`preprocess.py:90`)."""
-    return TrainingInputBatch(
-        sequences=torch.tensor([[0, 0, 5, 9, 11, 12, 2], [5, 9, 8, 11, 30, 31, 2]]),
-        attention_mask=torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1] * 7]),
-        response_mask=torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]]),
-        loss_mask=torch.tensor([[0.0, 1, 1, 1], [1.0, 0, 0, 1]]),
-        rollout_logprobs=torch.tensor([[0.0, -0.5, -0.25, -1], [-0.5, 0.0, 0.0, -2]]),
-        action_log_probs=torch.tensor([[-7.0, -0.625, -0.25, -1], [-0.75, -8, -9, -2]]),
-        base_action_log_probs=None,
-        advantages=torch.tensor([[0.0, 0.5, 0.5, 0.5], [-0.5] * 4]),
-        values=None,
+    """Two rows, and a copy of the first to fill the batch up."""
+    batch = TrainingInputBatch(
+        sequences=torch.tensor([[0, 0, 5, 9, 11, 12, 2], [5, 9, 8, 11, 30, 31, 2], [0, 0, 5, 9, 11, 12, 2]]),
+        attention_mask=torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1] * 7, [0, 0, 1, 1, 1, 1, 1]]),
+        response_mask=torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]]),
+        loss_mask=torch.tensor([[0.0, 1, 1, 1], [1.0, 0, 0, 1], [0.0] * 4]),
+        rollout_logprobs=torch.tensor([[0.0, -0.5, -0.25, -1], [-0.5, 0.0, 0.0, -2], [0.0, -0.5, -0.25, -1]]),
+        action_log_probs=None,
     )
+    batch.metadata = {"pad_size": 1}
+    return batch
 
 
 def data_proto() -> DataProto:
-    """verl: prompts of 3 padded on the left, responses of 4 on the right (`agent_loop.py:1026`)."""
-    batch = TensorDict(
-        prompts=torch.tensor([[0, 5, 9], [5, 9, 8]]),
-        responses=torch.tensor([[11, 12, 2, 0], [11, 30, 31, 2]]),
-        response_mask=torch.tensor([[1, 1, 1, 0], [1, 0, 0, 1]]),
-        input_ids=torch.tensor([[0, 5, 9, 11, 12, 2, 0], [5, 9, 8, 11, 30, 31, 2]]),
-        attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1, 0], [1] * 7]),
-        position_ids=torch.zeros(2, 7),
-        rollout_log_probs=torch.tensor([[-0.5, -0.25, -1, 0.0], [-0.5, 0.0, 0.0, -2]]),
-        rm_scores=torch.tensor([[0.0, 0, 1, 0], [0.0, 0, 0, 0.5]]),
-    )
+    """verl: prompts of 3 padded on the left, responses of 4 on the right."""
+    batch = {
+        "prompts": torch.tensor([[0, 5, 9], [5, 9, 8]]),
+        "responses": torch.tensor([[11, 12, 2, 0], [11, 30, 31, 2]]),
+        "response_mask": torch.tensor([[1, 1, 1, 0], [1, 0, 0, 1]]),
+        "input_ids": torch.tensor([[0, 5, 9, 11, 12, 2, 0], [5, 9, 8, 11, 30, 31, 2]]),
+        "attention_mask": torch.tensor([[0, 1, 1, 1, 1, 1, 0], [1] * 7]),
+        "rollout_log_probs": torch.tensor([[-0.5, -0.25, -1, 0.0], [-0.5, 0.0, 0.0, -2]]),
+    }
     return DataProto(batch, {"uid": np.array(["a", "b"], dtype=object), "__num_turns__": np.array([2, 4])})
 
 
-@pytest.mark.parametrize(
-    ("content", "named", "export"),
-    [(skyrl_batch(), "TrainingInputBatch", exports.SKYRL), (data_proto(), "DataProto", exports.DATAPROTO)],
-)
+def transfer_queue_batch() -> dict[str, Any]:
+    """What verl's RolloutTqSkip gives to torch.save: the same rows without padding."""
+    first, second = [5, 9, 11, 12, 2], [5, 9, 8, 11, 30, 31, 2]
+    mask, mu = ([1, 1, 1], [1, 0, 0, 1]), ([-0.5, -0.25, -1.0], [-0.5, 0.0, 0.0, -2.0])
+    rows = TensorDict(
+        {
+            "input_ids": torch.tensor(ids),
+            "responses": torch.tensor(ids[-len(mask[row]) :]),
+            "response_mask": torch.tensor(mask[row]),
+            "rollout_log_probs": torch.tensor(mu[row]),
+            "uid": "of the prompt",
+        }
+        for row, ids in enumerate([first, second])
+    )
+    tags = [{"min_global_steps": 2, "max_global_steps": 2, "seq_len": len(row["input_ids"])} for row in rows]
+    return {"tensordict": rows, "tags": tags, "keys": ["a_0_0", "b_0_0"], "global_steps": 3}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A dump of a class, and what is said of it."""
+
+    content: Any
+    format: str
+    named: str
+    export: exports.Export
+
+
+CASES = {
+    "skyrl": Case(skyrl_batch(), "skyrl", "TrainingInputBatch", exports.SKYRL),
+    "verl": Case(data_proto(), "verl", "DataProto", exports.DATAPROTO),
+    "verl-v1": Case(transfer_queue_batch(), "verl", "TensorDict", exports.TRANSFER_QUEUE),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("chosen", ["auto", "named"])
 def test_class_pickles_are_refused_and_their_export_is_imported(
-    importing: Importing,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    content: Any,
-    named: str,
-    export: exports.Export,
-    chosen: str,
+    importing: Importing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, chosen: str
 ) -> None:
-    dump = tmp_path / "global_step_3_training_input.pkl"
-    dump.write_bytes(pickle.dumps(content))
-    format_ = "auto" if chosen == "auto" else "skyrl" if named == "TrainingInputBatch" else "verl"
-    said = convert(format_, dump, "-o", tmp_path / "out.jsonl", code=1).stderr
-    assert dump.name in said
-    assert "dppo upload RUN rollouts.jsonl --step N" in said
-    assert (f"{__name__}.{named}" in said) == (chosen == "auto")
-    lines = [line.removeprefix("    ") for line in said.splitlines()]
-    start = lines.index("import json, pathlib, pickle")
-    printed = lines[start : start + 6]  # six lines, as they were printed
-    assert printed == export.snippet(dump.name).splitlines()
+    """What the exports make of the frameworks' own classes: tests/ingest/adapters/test_exported_rows.py."""
+    dump = tmp_path / "dump"
+    if case.export is exports.TRANSFER_QUEUE:
+        torch.save(case.content, dump)
+    else:
+        dump.write_bytes(pickle.dumps(case.content))
+    said = convert("auto" if chosen == "auto" else case.format, dump, "-o", tmp_path / "out.jsonl", code=1).stderr
+    assert (f"{__name__}.{case.named}" in said) == (chosen == "auto")
+    printed = [line.removeprefix("    ") for line in said.splitlines() if line.startswith("    ")]
+    assert printed == case.export.snippet("dump").splitlines()
+    knows_its_step = case.export is exports.TRANSFER_QUEUE
+    assert said.endswith(f"dppo upload RUN rollouts.jsonl{'' if knows_its_step else ' --step N'}\n")
     monkeypatch.chdir(tmp_path)
     exec("\n".join(printed), {})
-    manifest = importing((tmp_path / "rollouts.jsonl").read_bytes(), step=3)
-    assert manifest["format"] == ("skyrl" if export is exports.SKYRL else "dataproto")
+    manifest = importing((tmp_path / "rollouts.jsonl").read_bytes(), step=None if knows_its_step else 3)
+    assert manifest["format"] == ("skyrl" if case.export is exports.SKYRL else "dataproto")
     assert manifest["warnings"] == []
     first, second = importing.rows()
-    assert (first["step"], first["sample_id"], second["sample_id"]) == (3, "0", "1")
+    assert first["step"] == second["step"] == 3
     assert (first["prompt_token_ids"], first["response_token_ids"]) == ([5, 9], [11, 12, 2])
-    assert first["response_mask"] == [True] * 3
-    assert first["rollout_logprobs"] == [-0.5, -0.25, -1]
     assert (second["prompt_token_ids"], second["response_token_ids"]) == ([5, 9, 8], [11, 30, 31, 2])
     assert second["response_mask"] == [True, False, False, True]
     assert second["rollout_logprobs"] == [-0.5, None, None, -2]
-    if export is exports.SKYRL:
-        assert first["old_logprobs"] == [-0.625, -0.25, -1]
-        assert second["old_logprobs"] == [-0.75, None, None, -2]
-        assert first["advantage"] == [0.5, 0.5, 0.5]
-        assert first["group_id"] != second["group_id"]
-    else:
+    if case.export is not exports.SKYRL:
         assert (first["group_id"], second["group_id"]) == ("a", "b")
-        assert (first["reward"], second["reward"]) == (1.0, 0.5)
-        assert first["old_logprobs"] is None
+
+
+def test_a_dump_that_says_nothing_of_itself(tmp_path: Path) -> None:
+    """The format's usual dump is then spoken of."""
+    (tmp_path / "dump").write_bytes(b"")
+    for format_, about in (("verl", "a DataProto of verl"), ("skyrl", "a SkyRL batch")):
+        said = convert(format_, tmp_path / "dump", "-o", tmp_path / "out", code=1).stderr
+        assert f"dump is not opened. If it is {about}" in said
 
 
 @dataclass(frozen=True)
@@ -178,7 +215,7 @@ def test_the_export_of_a_dump_with_objects_is_converted(
     assert importing.row_of((tmp_path / "out.jsonl").read_bytes())["sample_id"] == "40"
 
 
-@pytest.mark.parametrize("export", [exports.SKYRL, exports.DATAPROTO, exports.PLAIN])
+@pytest.mark.parametrize("export", [exports.SKYRL, exports.DATAPROTO, exports.TRANSFER_QUEUE, exports.PLAIN])
 def test_an_export_is_six_lines(export: exports.Export) -> None:
     assert len(export.code.splitlines()) == 6
 
@@ -188,7 +225,8 @@ def test_what_a_pickle_names_is_read_without_running_it(tmp_path: Path) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path.write_bytes(pickle.dumps([skyrl_batch(), skyrl_batch(), Bomb(tmp_path / "no")], protocol))
         assert {f"{__name__}._rebuild", f"{__name__}.TrainingInputBatch", "posix.system"} <= set(classes_of(path))
-    for junk in (b"", b"junk", b"PK\x03\x04 no archive", b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x7f"):
+    archive = b"PK\x03\x04\ncno\nclass\n."  # which could be read as a pickle
+    for junk in (b"", b"junk", archive, b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x7f"):
         path.write_bytes(junk)
         assert classes_of(path) == []
         assert "x is not opened" in convert("auto", path, "-o", tmp_path / "out", code=1).stderr

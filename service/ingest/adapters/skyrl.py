@@ -2,7 +2,8 @@
 
 The dump itself is a pickle of a class, which only the trainer's own environment may open. A row is left-padded: tokens
 and the lists over the response end at the right edge, `response_mask` says where the response begins. `rewards` and
-`uids` are removed before the dump, and the step stands in its name only.
+`uids` are removed before the dump, and the step stands in its name only. In step-wise training a row is a turn, whose
+prompt is the conversation so far.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,8 @@ from tests.ingest.adapters.test_annotations import TRAINER, update
 from tests.ingest.adapters.test_verifiers_results import result
 from tests.ingest.files import Importing, parquet
 
-EVALS = {  # SkyRL `trainer_utils.py:348-364`
-    "input_prompt": "2+2?",
-    "output_response": "4",
-    "score": 1.0,
-    "stop_reason": "stop",
-    "env_class": "gsm8k",
-    "env_extras": {},
-    "data_source": "gsm8k",
-}
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
+EVALS = json.loads((FORMATS / "skyrl-0.3.0-evals.jsonl").read_text())  # write_skyrl.py
 AGENTIC = {  # ROLL `pipeline/agentic/utils.py:298-333`
     "trajectory_data": "[]",
     "messages": "[]",

@@ -1,4 +1,7 @@
-"""verl, as `_write_generations` (ray_trainer.py) and the v1 trainer write it; and what holds of every text-only log."""
+"""verl's generations, as verl 0.9.1's trainers wrote them; and what holds of every text-only log.
+
+tests/data/formats/verl-0.9.1-{legacy,v1}.jsonl are of the same four responses to two prompts: write_verl.py.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,15 @@ from service.errors import Invalid
 from tests.ingest.adapters.words import words
 from tests.ingest.files import Importing, ndjson
 
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
+FIRST, SECOND = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+SUM, FOUR = [1, 4, 6, 7, 8, 7, 9, 6, 5, 6], [1, 4, 6, 10, 9, 6, 5, 6]  # the prompts, with the <bos> they began with
+CALL, CUT = [7, 8, 7, 11, 10], [11, 12, 13, 15, 14, 10]  # a response with a tool's token, and one that has no <eos>
+
 
 def line(**fields: Any) -> dict[str, Any]:
-    """A line of the trainer: the template's special tokens are stripped from `input`, the end from `output`."""
-    written = {"input": "user\n2+2?\nassistant\n", "output": "4", "gts": "4", "score": 1.0, "step": 1, "acc": 1.0}
-    return {**written, **fields}
+    """A line as the legacy trainer's, for what its own file does not show."""
+    return {"input": "user\n2+2?\nassistant\n", "output": "4", "gts": "4", "score": 1.0, "step": 1, **fields}
 
 
 @pytest.fixture
@@ -24,20 +31,52 @@ def tokenizer(tmp_path: Path) -> str:
     return words(tmp_path / "words")
 
 
-def test_every_field(importing: Importing, tokenizer: str) -> None:
-    manifest = importing([line(uid="ab12_0_0"), line(uid="ab12_1_0", output="four", score=0)], tokenizer=tokenizer)
-    assert manifest["format"] == "verl"
-    first, second = importing.rows()
-    assert first["sample_id"] == "ab12_0_0"
-    assert {first["group_id"], second["group_id"]} == {"ab12"}
-    assert first["step"] == 1
-    assert first["prompt_token_ids"] == [4, 6, 7, 8, 7, 9, 6, 5, 6]
-    assert (first["response_token_ids"], second["response_token_ids"]) == ([10], [11])
-    assert (first["reward"], second["reward"]) == (1, 0)
-    assert (first["prompt_text"], first["response_text"]) == ("user\n2+2?\nassistant\n", "4")
-    assert json.loads(first["meta"]) == {"gts": "4", "acc": 1.0, "approximate_token_ids": ["prompt", "response"]}
-    assert first["rollout_logprobs"] is first["old_logprobs"] is first["advantage"] is None
-    assert first["logprobs_approximate"] is True
+def test_the_v1_trainer(importing: Importing, tmp_path: Path) -> None:
+    """A uid is {prompt}_{rollout}_{output}; the last rollout has two outputs, the third only an <eos>."""
+    manifest = importing(FORMATS / "verl-0.9.1-v1.jsonl", tokenizer=words(tmp_path / "words", bos=True))
+    assert (manifest["format"], manifest["rollouts"]) == ("verl", 4)
+    rows = importing.rows()
+    assert [(row["group_id"], row["sample_id"]) for row in rows] == [
+        (FIRST, f"{FIRST}_0_0"),
+        (FIRST, f"{FIRST}_1_0"),
+        (SECOND, f"{SECOND}_1_0"),
+        (SECOND, f"{SECOND}_1_1"),
+    ]
+    assert [row["prompt_token_ids"] for row in rows] == [SUM, SUM, FOUR, FOUR]
+    assert [row["response_token_ids"] for row in rows] == [[10], CALL, [11], CUT]
+    assert [row["reward"] for row in rows] == [1.0, 0.5, 0.25, 0.25]
+    assert {row["step"] for row in rows} == {3}
+    assert (rows[0]["prompt_text"], rows[0]["response_text"]) == ("user\n2+2?\nassistant\n", "4")
+    assert {row["meta"] for row in rows} == {'{"approximate_token_ids":["prompt","response"],"gts":"4"}'}
+    assert all(row["logprobs_approximate"] is True and all(row["response_mask"]) for row in rows)
+    for name in ("rollout_logprobs", "old_logprobs", "advantage"):
+        assert [row[name] for row in rows] == [None] * 4
+
+
+def test_what_the_v1_trainer_fills_its_batch_with(importing: Importing, tmp_path: Path) -> None:
+    manifest = importing(FORMATS / "verl-0.9.1-v1.jsonl", tokenizer=words(tmp_path / "words", bos=True))
+    without_text, padding = (warning for warning in manifest["warnings"] if warning["code"] == "left_out")
+    assert (without_text["count"], without_text["examples"][0]["line"]) == (1, 3)
+    assert padding["message"] == "3 responses were left out: the trainer made them up to fill its batch."
+    assert [one["line"] for one in padding["examples"]] == [6, 7, 8]
+
+
+def test_the_legacy_trainer(importing: Importing, tmp_path: Path) -> None:
+    """Rows in the balanced batch's order, and the prompt is all that names the group."""
+    manifest = importing(FORMATS / "verl-0.9.1-legacy.jsonl", tokenizer=words(tmp_path / "words", bos=True))
+    assert (manifest["format"], manifest["rollouts"]) == ("verl", 3)
+    rows = importing.rows()
+    assert [row["sample_id"] for row in rows] == ["2", "3", "4"]  # 1 is only an <eos>
+    assert rows[0]["group_id"] == rows[2]["group_id"] != rows[1]["group_id"]
+    assert [row["prompt_token_ids"] for row in rows] == [SUM, FOUR, SUM]
+    assert [row["response_token_ids"] for row in rows] == [[10], CUT, CALL]
+    assert [row["reward"] for row in rows] == [1.0, 0.25, 0.5]
+    assert {row["step"] for row in rows} == {3}
+    assert json.loads(rows[1]["meta"]) == {
+        "gts": "4",
+        "pred": "é4",  # `acc` is NaN, so not known
+        "approximate_token_ids": ["prompt", "response"],
+    }
 
 
 def test_it_is_said_to_be_approximate(importing: Importing, tokenizer: str) -> None:
@@ -46,15 +85,6 @@ def test_it_is_said_to_be_approximate(importing: Importing, tokenizer: str) -> N
     assert warnings["approximate"]["count"] == 2
     assert warnings["approximate"]["message"].startswith("2 records are approximate: token ids made from text")
     assert [one["line"] for one in warnings["approximate"]["examples"]] == [1, 2]
-
-
-def test_groups_without_uid(importing: Importing, tokenizer: str) -> None:
-    """The legacy trainer: rows in the batch's order, the prompt is all that names the group."""
-    importing([line(), line(output="2"), line(input="2?", request_id="r7")], tokenizer=tokenizer)
-    first, second, third = importing.rows()
-    assert [row["sample_id"] for row in (first, second, third)] == ["1", "2", "3"]
-    assert first["group_id"] == second["group_id"] != third["group_id"]
-    assert json.loads(third["meta"])["request_id"] == "r7"
 
 
 def test_a_uid_of_the_prompt(importing: Importing, tokenizer: str) -> None:
@@ -67,11 +97,7 @@ def test_a_uid_of_the_prompt(importing: Importing, tokenizer: str) -> None:
 
 
 def test_text_that_is_only_special_tokens(importing: Importing, tokenizer: str) -> None:
-    """skip_special_tokens leaves nothing of a response that was only <eos>."""
-    manifest = importing([line(), line(output="")], tokenizer=tokenizer)
-    assert manifest["rollouts"] == 1
-    (warning,) = [warning for warning in manifest["warnings"] if warning["code"] == "left_out"]
-    assert (warning["count"], warning["examples"][0]["line"]) == (1, 2)
+    """skip_special_tokens leaves nothing of a response that was only <eos>: one in each of verl's files above."""
     assert "no text is left of them" in importing.refused([line(output="")], tokenizer=tokenizer).detail
 
 
