@@ -19,21 +19,23 @@ import torch
 from service.cli.dumps import plain, read_torch
 from service.cli.whole import record_file
 from service.errors import Invalid
-from tests.cli.dumps import Bomb, convert, miles_loss, miles_rollout, samples, slime_rollout, slime_train
+from tests.cli.dumps import Bomb, convert, miles_loss, miles_rollout, samples, slime_rollout
 from tests.ingest.files import Importing
 
+FORMATS = Path(__file__).parents[1] / "data" / "formats"
 
-def test_slime_rollout_and_train_through_the_real_import(importing: Importing, tmp_path: Path) -> None:
-    """Every field of both files, joined, as the import keeps it."""
+
+def test_slime_rollout_and_train_as_slime_writes_them(importing: Importing, tmp_path: Path) -> None:
+    """Every field of both files, joined, as the import keeps it; the inputs: tests/data/formats/write_slime.py."""
     out = tmp_path / "out.jsonl.gz"
-    files = slime_rollout(tmp_path / "rollout_7.pt"), slime_train(tmp_path / "train_7_0.pt")
+    files = FORMATS / "slime-624b824-rollout.pt", FORMATS / "slime-624b824-train.pt"
     summary = json.loads(convert("auto", *files, "-o", out, "--json").stdout)
     assert (summary["format"], summary["records"], summary["tokens"]) == ("slime", 4, 10)
     assert summary["steps"] == {"7": 4}
     assert summary["fields"]["old_logprobs"] == 4
     assert summary["fields_left_out"] == [
-        *("kl", "opd_reverse_kl", "ref_log_probs", "returns", "rollout_routed_experts"),
-        *("rollout_top_p_token_ids", "rollout_top_p_token_offsets", "teacher_log_probs", "values"),
+        *("returns", "rollout_routed_experts"),
+        *("rollout_top_p_token_ids", "rollout_top_p_token_offsets", "teacher_log_probs"),
     ]
     manifest = importing(out)
     assert (manifest["rollouts"], manifest["warnings"]) == (4, [])
@@ -48,7 +50,7 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
         "response_token_ids": [11, 12, 30, 31, 13],
         "response_mask": [True, True, False, False, True],
         "rollout_logprobs": [-0.5, -0.25, None, None, -1.5],
-        "old_logprobs": [-0.5625, -0.3125, None, None, -1.25],
+        "old_logprobs": [-0.625, -0.375, None, None, -1.25],
         "reward": 1.0,
         "advantage": [0.5, 0.5, None, None, 0.5],
         "policy_version": [7] * 5,
@@ -60,6 +62,7 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
         "response_tokens": 5,
         "counted_tokens": 3,
     }
+    counted = ("spec_accept_token_num", "spec_draft_token_num", "spec_verify_ct", "completion_token_num")
     assert meta == {
         "label": "4",
         "metadata": {"source_name": "math"},
@@ -68,26 +71,31 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
         "data_parallel_rank": 0,
         "truncated": 0,
         "normalized_reward": 0.5,
-        "rollout_id": 40,
+        "rollout_id": 0,  # of the execution, which the trainer counts where the rollout gives none
         "source": "math",
         "entropy": [0.5, 0.5, None, None, 0.5],
         "rollout_mask_sums": 3,
         "total_lengths": 7,
         "rank": 0,
         "non_generation_time": 0,
-        "spec_info": {"spec_accept_token_num": 0, "spec_draft_token_num": 0},
+        "spec_info": dict.fromkeys(counted, 0),
         "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
-        "train_metadata": {"weight": 2},
     }
     assert (second["finish_reason"], second["group_id"], second["minibatch"]) == ("truncated", "20", [0, 0])
+    assert (second["rollout_logprobs"], second["old_logprobs"]) == ([-0.5, -0.75], [-0.5, -1.0])
+    assert (second["reward"], second["advantage"]) == (0.0, [-0.5, -0.5])
     assert second["policy_version"] is None  # two versions; which token is whose is not in the file
     assert json.loads(second["meta"])["weight_versions"] == ["6", "7"]
     (told,) = [note for note in manifest["notes"] if note["code"] == "several_policy_versions"]
     assert (told["count"], told["examples"][0]["sample_id"]) == (1, "41")
-    assert (third["minibatch"], third["prompt_text"]) == ([1], None)
+    assert (third["group_id"], third["minibatch"], third["prompt_text"]) == ("21", [1], None)
+    assert (third["rollout_logprobs"], third["old_logprobs"], third["advantage"]) == ([-0.125], [-0.25], [1.0])
     assert json.loads(third["meta"])["prompt"] == [{"role": "user", "content": "3+3?"}]
     assert fourth["response_mask"] == [False, False]  # remove_sample
-    assert fourth["rollout_logprobs"] == fourth["old_logprobs"] == [None, None]
+    assert fourth["rollout_logprobs"] == fourth["old_logprobs"] == fourth["advantage"] == [None, None]
+    assert (fourth["reward"], fourth["policy_version"], fourth["finish_reason"]) == (-1.0, None, "failed")
+    meta = json.loads(fourth["meta"])
+    assert (meta["remove_sample"], meta["weight_versions"], meta["data_parallel_rank"]) == (True, ["default"], 1)
     notes = [note["message"] for note in summary["notes"]]
     assert len(notes) == 1
     assert "several weight versions" in notes[0]
