@@ -19,7 +19,7 @@ import torch
 from service.cli.dumps import plain, read_torch
 from service.cli.whole import record_file
 from service.errors import Invalid
-from tests.cli.dumps import Bomb, convert, miles_loss, miles_rollout, samples, slime_rollout
+from tests.cli.dumps import Bomb, convert, miles_loss, samples, slime_rollout
 from tests.ingest.files import Importing
 
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
@@ -101,26 +101,61 @@ def test_slime_rollout_and_train_as_slime_writes_them(importing: Importing, tmp_
     assert "several weight versions" in notes[0]
 
 
-def test_miles_through_the_real_import(importing: Importing, tmp_path: Path) -> None:
+def test_miles_rollout_and_loss_as_miles_writes_them(importing: Importing, tmp_path: Path) -> None:
+    """Every field of the three files, joined; the inputs: tests/data/formats/write_miles.py."""
     out = tmp_path / "out.jsonl"
-    files = [miles_rollout(tmp_path / "7.pt"), miles_loss(tmp_path / "rank_0_call_3.pt", 0, 3, [2, 0])]
-    files += [miles_loss(tmp_path / "rank_1_call_3.pt", 1, 3, [2, 0])]  # a tensor-parallel copy
-    files += [miles_loss(tmp_path / "rank_2_call_3.pt", 2, 3, [3, 1])]
-    said = convert("auto", *files, "-o", out)
-    assert "4 responses of 1 step" in said.stdout
-    assert "left out: finite, pg_loss, ppo_kl, " in said.stderr
-    importing(out)
+    files = [FORMATS / f"miles-31f1ca9-{name}.pt" for name in ("loss-1", "rollout", "loss-0")]
+    summary = json.loads(convert("auto", *files, "-o", out, "--json").stdout)
+    assert (summary["format"], summary["records"], summary["steps"]) == ("miles", 4, {"7": 4})
+    left_out = ["finite", "pg_loss", "ppo_kl", "rollout_routed_experts", "train_rollout_abs_diff"]
+    assert summary["fields_left_out"] == left_out
+    manifest = importing(out)
+    assert (manifest["rollouts"], manifest["warnings"]) == (4, [])
     first, second, third, fourth = importing.rows()
-    assert first["old_logprobs"] == [-0.625, -0.375, None, None, -1.625]
-    assert first["new_logprobs"] == [-0.75, -0.5, None, None, -1.75]
-    assert first["rollout_logprobs"] == [-0.5, -0.25, None, None, -1.5]
-    assert first["advantage"] == [0.5, 0.5, None, None, 0.5]
-    assert (first["reward"], first["group_id"], first["policy_version"]) == (1.0, "20", [7] * 5)
-    meta = json.loads(first["meta"])
-    assert (meta["loss_call"], meta["loss_rank"]) == (3, 0)
-    assert second["advantage"] == [-0.5, -0.5]
-    assert third["new_logprobs"] == [-0.375]
-    assert fourth["new_logprobs"] == [None, None]
+    meta = json.loads(first.pop("meta"))
+    assert {name: value for name, value in first.items() if value is not None and name != "row_hash"} == {
+        "upload": "u1",
+        "step": 7,
+        "sample_id": "40",
+        "group_id": "20",
+        "prompt_token_ids": [5, 9],
+        "response_token_ids": [11, 12, 30, 31, 13],
+        "response_mask": [True, True, False, False, True],
+        "rollout_logprobs": [-0.5, -0.25, None, None, -1.5],
+        "old_logprobs": [-0.625, -0.375, None, None, -1.25],
+        "new_logprobs": [-0.75, -0.5, None, None, -1.75],
+        "reward": 1.0,
+        "advantage": [0.5, 0.5, None, None, 0.5],
+        "policy_version": [7] * 5,
+        "prompt_text": "2+2?",
+        "response_text": "call 4 four",
+        "finish_reason": "completed",
+        "prompt_tokens": 2,
+        "response_tokens": 5,
+        "counted_tokens": 3,
+    }
+    counted = ("spec_accept_token_num", "spec_draft_token_num", "spec_verify_ct", "completion_token_num")
+    assert meta == {
+        "label": "4",
+        "routing_key": "r-40",
+        "loss_call": 0,
+        "loss_rank": 0,
+        "non_generation_time": 0,
+        "spec_info": dict.fromkeys(counted, 0),
+        "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
+    }
+    assert (second["rollout_logprobs"], second["response_mask"]) == ([-0.5, -0.75], [True, True])  # no mask: all count
+    assert (second["old_logprobs"], second["new_logprobs"]) == ([-0.5, -1.0], [-0.25, -1.25])
+    assert (second["advantage"], second["reward"], second["finish_reason"]) == ([-0.5, -0.5], 0.0, "truncated")
+    assert second["policy_version"] is None
+    meta = json.loads(second["meta"])
+    assert (meta["loss_call"], meta["weight_versions"]) == (1, ["6", "7"])
+    assert (third["rollout_logprobs"], third["old_logprobs"], third["new_logprobs"]) == ([-0.125], [-0.25], [-0.375])
+    assert (third["advantage"], third["policy_version"], third["prompt_text"]) == ([1.0], [7], None)
+    assert json.loads(third["meta"])["prompt"] == [{"role": "user", "content": "3+3?"}]
+    assert fourth["response_mask"] == [False, False]  # remove_sample
+    assert fourth["old_logprobs"] == fourth["new_logprobs"] == fourth["advantage"] == [None, None]
+    assert (fourth["reward"], fourth["finish_reason"]) == (-1.0, "failed")
 
 
 def test_the_step_and_what_is_no_dump(tmp_path: Path) -> None:
