@@ -4,7 +4,8 @@ github.com/NVIDIA-NeMo/RL at 7ea279abfbeb698b092856d0dab61e7cf39bc909 (2026-08-2
 
     git clone https://github.com/NVIDIA-NeMo/RL && git -C RL checkout 7ea279a
     python3.12 -m venv venv && venv/bin/pip install torch==2.13.0 "transformers<5.12" datasets torchdata hydra-core \
-        soundfile scipy tensordict pyzmq ray wandb swanlab mlflow-skinny tensorboard matplotlib prometheus_client rich
+        soundfile scipy tensordict pyzmq aiohttp ray wandb swanlab mlflow-skinny tensorboard matplotlib \
+        prometheus_client rich
     venv/bin/python tests/data/formats/write_nemo_rl.py RL tests/data/formats
 
 It calls what `grpo_train` calls: `dynamic_sampling`, `add_grpo_token_loss_masks_and_generation_logprobs`,

@@ -3,8 +3,8 @@
 github.com/allenai/open-instruct at e6c3044aa6201c8bfa4573c1b03142af599e730d (2026-08-20), Python 3.12:
 
     git clone https://github.com/allenai/open-instruct && git -C open-instruct checkout e6c3044
-    python3.12 -m venv venv && venv/bin/pip install torch==2.13.0 transformers datasets accelerate peft pandas ray \
-        wandb beaker-py requests python-dateutil rich langdetect immutabledict nltk
+    python3.12 -m venv venv && venv/bin/pip install torch==2.13.0 "transformers<5.12" datasets accelerate peft pandas \
+        ray wandb beaker-py requests python-dateutil rich langdetect immutabledict nltk tiktoken absl-py
     venv/bin/python tests/data/formats/write_open_instruct.py open-instruct tests/data/formats
 
 `save_rollouts_to_disk` of `open_instruct/rl_utils.py` writes run_rollouts_000000.jsonl of a `Batch` and a

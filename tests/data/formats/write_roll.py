@@ -66,7 +66,7 @@ class StandIn(MetaPathFinder, Loader):
 
 
 def main(checkout: Path, folder: Path) -> None:
-    sys.path[:0] = [str(checkout), str(Path(__file__).parents[3])]
+    sys.path[:0] = [str(checkout), str(Path(__file__).resolve().parents[3])]
     sys.meta_path.append(StandIn())
     with TemporaryDirectory() as written:
         os.chdir(written)  # ROLL logs to ./output
