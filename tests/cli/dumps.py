@@ -1,8 +1,7 @@
-"""Dumps as slime and miles write them, with their real `torch.save`: two prompts, two responses each, one of them cut.
+"""Dumps by hand in the layouts of slime and miles: two prompts, two responses each, one of them cut.
 
-The layouts are those of slime 624b824a8 (`observability/rollout_data_utils.py`, `observability/train_data_utils.py`,
-`utils/types.py`, `ray/rollout.py`) and miles 31f1ca961 (`ray/rollout/debug_data.py`,
-`backends/training_utils/debug_dump.py`).
+The layouts are those of slime 624b824a8 (`observability/rollout_data_utils.py`, `utils/types.py`) and miles 31f1ca961
+(`ray/rollout/debug_data.py`, `backends/training_utils/debug_dump.py`).
 """
 
 from __future__ import annotations
@@ -123,74 +122,6 @@ def samples() -> list[Fields]:
 def slime_rollout(path: Path, rollout_id: int = 7, rows: list[Fields] | None = None) -> Path:
     """`save_debug_rollout_data`."""
     torch.save({"rollout_id": rollout_id, "samples": samples() if rows is None else rows}, path)
-    return path
-
-
-def slime_train(path: Path, rollout_id: int = 7, **changes: Any) -> Path:
-    """`save_debug_train_data`, format 2, of two data-parallel ranks: rank 0 has samples 2 and 0, rank 1 has 3 and 1.
-
-    `changes`: per-sample columns in rollout order, in place of these; None leaves one out.
-    """
-    rows = samples()
-    masks = [row["loss_mask"] or [0 if row["remove_sample"] else 1] * row["response_length"] for row in rows]
-    columns: dict[str, Any] = {
-        "tokens": [torch.tensor(row["tokens"]) for row in rows],
-        "response_lengths": [row["response_length"] for row in rows],
-        "rewards": [0.5, -0.5, 0.5, -0.5],  # group-normalised
-        "truncated": [0, 1, 0, 0],
-        "loss_masks": [torch.tensor(mask, dtype=torch.int) for mask in masks],
-        "rollout_ids": [40, 41, 42, 43],
-        "rollout_mask_sums": [torch.tensor(float(sum(mask))) for mask in masks],
-        "rollout_log_probs": [torch.tensor(row["rollout_log_probs"]) for row in rows],
-        "source_names": ["math", "unknown", "unknown", "unknown"],
-        "total_lengths": [len(row["tokens"]) for row in rows],
-        "local_raw_reward": [1.0, 0.0, 1.0, 0.0],
-        "log_probs": [
-            torch.tensor([-0.5625, -0.3125, -9.0, -8.0, -1.25]),
-            torch.tensor([-0.4375, -0.875]),
-            torch.tensor([-0.25]),
-            torch.tensor([-2.5, -3.5]),
-        ],
-        "entropy": [torch.full((row["response_length"],), 0.5) for row in rows],
-        **{
-            name: [torch.zeros(row["response_length"]) for row in rows]
-            for name in ("ref_log_probs", "values", "returns", "kl", "opd_reverse_kl")
-        },
-        "advantages": [torch.full((row["response_length"],), 0.5 - index % 2) for index, row in enumerate(rows)],
-        **changes,
-    }
-    columns = {name: column for name, column in columns.items() if column is not None}
-    ranks = {0: [2, 0], 1: [3, 1]}
-    trained = [
-        {
-            "data_parallel_rank": rank,
-            "sample_index": rows[place]["index"],
-            "rollout_position": place,
-            **{name: column[place] for name, column in columns.items()},
-        }
-        for rank, partition in ranks.items()
-        for place in partition
-    ]
-    content = {
-        "format_version": 2,
-        "rollout_id": rollout_id,
-        "rank": 0,
-        "samples": sorted(trained, key=lambda one: one["rollout_position"]),
-        "dp_shards": [
-            {
-                "rank": 2 * rank,
-                "data_parallel_rank": rank,
-                "sample_indices": [rows[place]["index"] for place in partition],
-                "partition": partition,
-                "global_batch_sizes": [2, 2],
-                "num_microbatches": [1, 1],
-                "micro_batch_indices": [[1], [0]],  # rows of the partition: its second first
-            }
-            for rank, partition in ranks.items()
-        ],
-        "raw_reward": [1.0, 0.0, 1.0, 0.0],
-    }
-    torch.save(content, path)
     return path
 
 

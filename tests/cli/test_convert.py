@@ -19,21 +19,23 @@ import torch
 from service.cli.dumps import plain, read_torch
 from service.cli.whole import record_file
 from service.errors import Invalid
-from tests.cli.dumps import Bomb, convert, miles_loss, miles_rollout, samples, slime_rollout, slime_train
+from tests.cli.dumps import Bomb, convert, miles_loss, samples, slime_rollout
 from tests.ingest.files import Importing
 
+FORMATS = Path(__file__).parents[1] / "data" / "formats"
 
-def test_slime_rollout_and_train_through_the_real_import(importing: Importing, tmp_path: Path) -> None:
-    """Every field of both files, joined, as the import keeps it."""
+
+def test_slime_rollout_and_train_as_slime_writes_them(importing: Importing, tmp_path: Path) -> None:
+    """Every field of both files, joined, as the import keeps it; the inputs: tests/data/formats/write_slime.py."""
     out = tmp_path / "out.jsonl.gz"
-    files = slime_rollout(tmp_path / "rollout_7.pt"), slime_train(tmp_path / "train_7_0.pt")
+    files = FORMATS / "slime-624b824-rollout.pt", FORMATS / "slime-624b824-train.pt"
     summary = json.loads(convert("auto", *files, "-o", out, "--json").stdout)
     assert (summary["format"], summary["records"], summary["tokens"]) == ("slime", 4, 10)
     assert summary["steps"] == {"7": 4}
     assert summary["fields"]["old_logprobs"] == 4
     assert summary["fields_left_out"] == [
-        *("kl", "opd_reverse_kl", "ref_log_probs", "returns", "rollout_routed_experts"),
-        *("rollout_top_p_token_ids", "rollout_top_p_token_offsets", "teacher_log_probs", "values"),
+        *("returns", "rollout_routed_experts"),
+        *("rollout_top_p_token_ids", "rollout_top_p_token_offsets", "teacher_log_probs"),
     ]
     manifest = importing(out)
     assert (manifest["rollouts"], manifest["warnings"]) == (4, [])
@@ -48,7 +50,7 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
         "response_token_ids": [11, 12, 30, 31, 13],
         "response_mask": [True, True, False, False, True],
         "rollout_logprobs": [-0.5, -0.25, None, None, -1.5],
-        "old_logprobs": [-0.5625, -0.3125, None, None, -1.25],
+        "old_logprobs": [-0.625, -0.375, None, None, -1.25],
         "reward": 1.0,
         "advantage": [0.5, 0.5, None, None, 0.5],
         "policy_version": [7] * 5,
@@ -60,6 +62,7 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
         "response_tokens": 5,
         "counted_tokens": 3,
     }
+    counted = ("spec_accept_token_num", "spec_draft_token_num", "spec_verify_ct", "completion_token_num")
     assert meta == {
         "label": "4",
         "metadata": {"source_name": "math"},
@@ -68,51 +71,91 @@ def test_slime_rollout_and_train_through_the_real_import(importing: Importing, t
         "data_parallel_rank": 0,
         "truncated": 0,
         "normalized_reward": 0.5,
-        "rollout_id": 40,
+        "rollout_id": 0,  # of the execution, which the trainer counts where the rollout gives none
         "source": "math",
         "entropy": [0.5, 0.5, None, None, 0.5],
         "rollout_mask_sums": 3,
         "total_lengths": 7,
         "rank": 0,
         "non_generation_time": 0,
-        "spec_info": {"spec_accept_token_num": 0, "spec_draft_token_num": 0},
+        "spec_info": dict.fromkeys(counted, 0),
         "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
-        "train_metadata": {"weight": 2},
     }
     assert (second["finish_reason"], second["group_id"], second["minibatch"]) == ("truncated", "20", [0, 0])
+    assert (second["rollout_logprobs"], second["old_logprobs"]) == ([-0.5, -0.75], [-0.5, -1.0])
+    assert (second["reward"], second["advantage"]) == (0.0, [-0.5, -0.5])
     assert second["policy_version"] is None  # two versions; which token is whose is not in the file
     assert json.loads(second["meta"])["weight_versions"] == ["6", "7"]
     (told,) = [note for note in manifest["notes"] if note["code"] == "several_policy_versions"]
     assert (told["count"], told["examples"][0]["sample_id"]) == (1, "41")
-    assert (third["minibatch"], third["prompt_text"]) == ([1], None)
+    assert (third["group_id"], third["minibatch"], third["prompt_text"]) == ("21", [1], None)
+    assert (third["rollout_logprobs"], third["old_logprobs"], third["advantage"]) == ([-0.125], [-0.25], [1.0])
     assert json.loads(third["meta"])["prompt"] == [{"role": "user", "content": "3+3?"}]
     assert fourth["response_mask"] == [False, False]  # remove_sample
-    assert fourth["rollout_logprobs"] == fourth["old_logprobs"] == [None, None]
+    assert fourth["rollout_logprobs"] == fourth["old_logprobs"] == fourth["advantage"] == [None, None]
+    assert (fourth["reward"], fourth["policy_version"], fourth["finish_reason"]) == (-1.0, None, "failed")
+    meta = json.loads(fourth["meta"])
+    assert (meta["remove_sample"], meta["weight_versions"], meta["data_parallel_rank"]) == (True, ["default"], 1)
     notes = [note["message"] for note in summary["notes"]]
     assert len(notes) == 1
     assert "several weight versions" in notes[0]
 
 
-def test_miles_through_the_real_import(importing: Importing, tmp_path: Path) -> None:
+def test_miles_rollout_and_loss_as_miles_writes_them(importing: Importing, tmp_path: Path) -> None:
+    """Every field of the three files, joined; the inputs: tests/data/formats/write_miles.py."""
     out = tmp_path / "out.jsonl"
-    files = [miles_rollout(tmp_path / "7.pt"), miles_loss(tmp_path / "rank_0_call_3.pt", 0, 3, [2, 0])]
-    files += [miles_loss(tmp_path / "rank_1_call_3.pt", 1, 3, [2, 0])]  # a tensor-parallel copy
-    files += [miles_loss(tmp_path / "rank_2_call_3.pt", 2, 3, [3, 1])]
-    said = convert("auto", *files, "-o", out)
-    assert "4 responses of 1 step" in said.stdout
-    assert "left out: finite, pg_loss, ppo_kl, " in said.stderr
-    importing(out)
+    files = [FORMATS / f"miles-31f1ca9-{name}.pt" for name in ("loss-1", "rollout", "loss-0")]
+    summary = json.loads(convert("auto", *files, "-o", out, "--json").stdout)
+    assert (summary["format"], summary["records"], summary["steps"]) == ("miles", 4, {"7": 4})
+    left_out = ["finite", "pg_loss", "ppo_kl", "rollout_routed_experts", "train_rollout_abs_diff"]
+    assert summary["fields_left_out"] == left_out
+    manifest = importing(out)
+    assert (manifest["rollouts"], manifest["warnings"]) == (4, [])
     first, second, third, fourth = importing.rows()
-    assert first["old_logprobs"] == [-0.625, -0.375, None, None, -1.625]
-    assert first["new_logprobs"] == [-0.75, -0.5, None, None, -1.75]
-    assert first["rollout_logprobs"] == [-0.5, -0.25, None, None, -1.5]
-    assert first["advantage"] == [0.5, 0.5, None, None, 0.5]
-    assert (first["reward"], first["group_id"], first["policy_version"]) == (1.0, "20", [7] * 5)
-    meta = json.loads(first["meta"])
-    assert (meta["loss_call"], meta["loss_rank"]) == (3, 0)
-    assert second["advantage"] == [-0.5, -0.5]
-    assert third["new_logprobs"] == [-0.375]
-    assert fourth["new_logprobs"] == [None, None]
+    meta = json.loads(first.pop("meta"))
+    assert {name: value for name, value in first.items() if value is not None and name != "row_hash"} == {
+        "upload": "u1",
+        "step": 7,
+        "sample_id": "40",
+        "group_id": "20",
+        "prompt_token_ids": [5, 9],
+        "response_token_ids": [11, 12, 30, 31, 13],
+        "response_mask": [True, True, False, False, True],
+        "rollout_logprobs": [-0.5, -0.25, None, None, -1.5],
+        "old_logprobs": [-0.625, -0.375, None, None, -1.25],
+        "new_logprobs": [-0.75, -0.5, None, None, -1.75],
+        "reward": 1.0,
+        "advantage": [0.5, 0.5, None, None, 0.5],
+        "policy_version": [7] * 5,
+        "prompt_text": "2+2?",
+        "response_text": "call 4 four",
+        "finish_reason": "completed",
+        "prompt_tokens": 2,
+        "response_tokens": 5,
+        "counted_tokens": 3,
+    }
+    counted = ("spec_accept_token_num", "spec_draft_token_num", "spec_verify_ct", "completion_token_num")
+    assert meta == {
+        "label": "4",
+        "routing_key": "r-40",
+        "loss_call": 0,
+        "loss_rank": 0,
+        "non_generation_time": 0,
+        "spec_info": dict.fromkeys(counted, 0),
+        "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
+    }
+    assert (second["rollout_logprobs"], second["response_mask"]) == ([-0.5, -0.75], [True, True])  # no mask: all count
+    assert (second["old_logprobs"], second["new_logprobs"]) == ([-0.5, -1.0], [-0.25, -1.25])
+    assert (second["advantage"], second["reward"], second["finish_reason"]) == ([-0.5, -0.5], 0.0, "truncated")
+    assert second["policy_version"] is None
+    meta = json.loads(second["meta"])
+    assert (meta["loss_call"], meta["weight_versions"]) == (1, ["6", "7"])
+    assert (third["rollout_logprobs"], third["old_logprobs"], third["new_logprobs"]) == ([-0.125], [-0.25], [-0.375])
+    assert (third["advantage"], third["policy_version"], third["prompt_text"]) == ([1.0], [7], None)
+    assert json.loads(third["meta"])["prompt"] == [{"role": "user", "content": "3+3?"}]
+    assert fourth["response_mask"] == [False, False]  # remove_sample
+    assert fourth["old_logprobs"] == fourth["new_logprobs"] == fourth["advantage"] == [None, None]
+    assert (fourth["reward"], fourth["finish_reason"]) == (-1.0, "failed")
 
 
 def test_the_step_and_what_is_no_dump(tmp_path: Path) -> None:

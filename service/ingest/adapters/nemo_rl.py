@@ -5,6 +5,8 @@ Every list is wrapped in a list of one, rows are padded on the right to the long
 the step whose update makes the checkpoint `step_N`. Which responses share a prompt is told by the prompt itself.
 `policy_version` stays null: asynchronous GRPO writes the same file, of responses that older policies sampled, and does
 not say which. The mask is 0 on tokens of other roles alone, so that each gap in it begins another `turn`.
+With `force_on_policy_ratio` the trainer computes no `prev_logprobs` and writes zeros: where the whole sequence, prompt
+included, has nothing else, they are not known.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ def _record(fields: Fields, ids: list[int], span: Span) -> dict[str, Any]:
     # with dynamic sampling `rewards` is of the batch before it was filtered: not of this response
     reward = "rewards" if fields.get("filtered_rewards") is None else "filtered_rewards"
     advantage = fields.get("advantages")
+    old = fields.logprobs("prev_logprobs", length, span)
     record = {
         "sample_id": fields.name("idx"),
         "group_id": prompt_hash(prompt),
@@ -69,7 +72,7 @@ def _record(fields: Fields, ids: list[int], span: Span) -> dict[str, Any]:
         "response_mask": span.mask,
         "turn": turn,
         "rollout_logprobs": fields.logprobs("generation_logprobs", length, span),
-        "old_logprobs": fields.logprobs("prev_logprobs", length, span),
+        "old_logprobs": old if old and any(fields.get("prev_logprobs")) else None,
         "reward": fields.number(reward),
         "advantage": (
             within(fields.numbers("advantages", length), span)

@@ -1,7 +1,8 @@
 """open-instruct `{run}_rollouts_{shard}.jsonl` (`save_traces`): one response a line, prompt and response apart.
 
 The trainer's mask of tool tokens is not in the file, so that every response token counts, with the import's warning.
-Log-probs may hold 1.0, open-instruct's sign for "not valid"; its `prompt_idx` starts again with every step.
+Where a tool was called, its tokens have a log-prob of 0.0: such a one is not known there. Log-probs may also hold 1.0,
+open-instruct's sign for "not valid". Its `prompt_idx` starts again with every step.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
         "prompt_token_ids": prompt,
         "response_token_ids": response,
         "rollout_logprobs": fields.logprobs(
-            "logprobs", len(response), Span(0, len(response), [True] * len(response)), _INVALID_LOGPROB
+            "logprobs", len(response), Span(0, len(response), _sampled(fields, response)), _INVALID_LOGPROB
         ),
         "reward": fields.number("reward"),
         "advantage": fields.number("advantage"),
@@ -52,6 +53,15 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
     }
     fields.check()
     yield record
+
+
+def _sampled(fields: Fields, response: list[int]) -> list[bool]:
+    """Which tokens are no tool's for sure: with a tool, those whose log-prob is not 0.0."""
+    info, logprobs = fields.get("request_info"), fields.get("logprobs")
+    called = isinstance(info, dict) and info.get("tool_calleds") is True
+    if called and isinstance(logprobs, list) and len(logprobs) == len(response):
+        return [value != 0 for value in logprobs]
+    return [True] * len(response)
 
 
 OPEN_INSTRUCT = Adapter("open-instruct", _recognises, _convert)

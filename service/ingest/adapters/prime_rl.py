@@ -10,7 +10,7 @@ versions only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from service.ingest.adapters.base import Adapter, LeftOut
@@ -50,7 +50,7 @@ def _convert(line: int, raw: dict[str, Any]) -> Iterator[dict[str, Any] | LeftOu
 
 def _record(fields: Fields, ids: list[int], span: Span) -> dict[str, Any]:
     length, prompt = len(ids), ids[: span.start]
-    masked = within(fields.marks("is_masked", length), span)
+    masked = within(fields.marks("is_masked", length), _within_rl(fields, span, length))
     # a run of several (versions before multi-tenancy was removed) counts its own steps
     step = fields.step("step") if fields.get("export_step") is None else fields.step("export_step")
     record: dict[str, Any] = {
@@ -75,11 +75,19 @@ def _record(fields: Fields, ids: list[int], span: Span) -> dict[str, Any]:
 
 def _sampled(fields: Fields, span: Span, length: int) -> Span:
     """The span without tokens of the cross-entropy part of the loss: no policy of this run sampled those."""
-    weights = fields.numbers("ce_weights", length)
+    return _without(span, fields.numbers("ce_weights", length), bool)
+
+
+def _within_rl(fields: Fields, span: Span, length: int) -> Span:
+    """The span without tokens that are no part of the RL loss: `is_masked` is filled there too, and masks nothing."""
+    return _without(span, fields.numbers("rl_weights", length), lambda weight: weight == 0)
+
+
+def _without(span: Span, weights: list[float | None] | None, leaves_out: Callable[[float | None], bool]) -> Span:
     if weights is None:
         return span
     cut = weights[span.start : span.stop]
-    mask = [counts and not weight for counts, weight in zip(span.mask, cut, strict=True)]
+    mask = [counts and not leaves_out(weight) for counts, weight in zip(span.mask, cut, strict=True)]
     return Span(span.start, span.stop, mask)
 
 

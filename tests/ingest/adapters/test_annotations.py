@@ -1,7 +1,9 @@
 """prime-rl's stream and the annotations beside it, in the layout of `monitors/file/traces/update.py` (`make_update`).
 
-The nodes hold what the episode had when it arrived; the trainer's and the orchestrator's figures stand in the
-annotations alone, each list over all tokens of the branch: 10 11 | 20→21 22 | 30 31 | 40→41.
+prime-rl-65a1858-{stream,trainer,orchestrator}.jsonl are its own and verifiers', of the episode in
+tests/data/formats/write_prime_rl_annotations.py. What is by hand here has one branch: the nodes hold what the episode
+had when it arrived; the trainer's and the orchestrator's figures stand in the annotations alone, each list over all
+tokens of the branch: 10 11 | 20→21 22 | 30 31 | 40→41.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from service.cli.main import _annotated, app
 from tests.ingest.adapters.test_verifiers import episode, node, trace
 from tests.ingest.files import Importing
 
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
 ARRIVED = [
     node([10, 11], logprobs=[]),
     node([20, 21, 22], 0, 2, logprobs=[-0.5, -0.25]),
@@ -64,20 +67,48 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("format_", ["auto", "prime-rl"])
-def test_the_stream_and_its_annotations(importing: Importing, folder: Path, format_: str) -> None:
-    out = folder / "out.jsonl.gz"
-    files = [folder / "stream.jsonl", *sorted((folder / "annotations").iterdir())]
+def test_the_stream_and_its_annotations_as_prime_rl_writes_them(
+    importing: Importing, tmp_path: Path, format_: str
+) -> None:
+    """Two branches, 10 11 | 20→21 22 | 30 31 | 40→41 and, after the first answer, | 50 | 60→61 62.
+
+    The records' log-probs have four decimals. A −inf is null, and a message with one is left as it was.
+    """
+    out = tmp_path / "out.jsonl.gz"
+    files = [FORMATS / f"prime-rl-65a1858-{name}.jsonl" for name in ("stream", "trainer", "orchestrator")]
     summary = json.loads(convert(format_, *files, "-o", out, "--json").stdout)
-    assert (summary["format"], summary["records"], summary["steps"], summary["notes"]) == ("prime-rl", 1, {"6": 1}, [])
+    assert (summary["format"], summary["records"], summary["steps"], summary["notes"]) == ("prime-rl", 2, {"6": 2}, [])
     manifest = importing(out)
-    (row,) = importing.rows()
     assert manifest["warnings"] == []
-    assert (row["sample_id"], row["response_token_ids"]) == ("t1", [21, 22, 30, 31, 40, 41])
-    assert row["rollout_logprobs"] == [-0.5, -0.25, None, None, None, -2.0]
-    assert row["new_logprobs"] == [-0.6, -0.3, None, None, None, -1.5]
-    assert row["advantage"] == [0.5, -0.5, None, None, None, 0.25]
-    assert row["trainer_keep"] == [True, False, None, None, None, None]
-    assert json.loads(row["meta"])["entropy"] == [0.7, 0.8, None, None, None, 0.9]
+    first, second = importing.rows()
+    assert [(row["step"], row["sample_id"], row["group_id"]) for row in (first, second)] == [
+        (6, "t1/0", "g7"),
+        (6, "t1/1", "g7"),
+    ]
+    assert (first["prompt_token_ids"], first["response_token_ids"]) == ([10, 11, 20], [21, 22, 30, 31, 40, 41])
+    assert first["response_mask"] == [True, True, False, False, False, True]
+    assert first["turn"] == [0, 0, 1, 1, 1, 1]
+    assert first["rollout_logprobs"] == [-0.5, -0.1235, None, None, None, -2.0]
+    assert first["new_logprobs"] == [-0.625, -0.3735, None, None, None, -1.5]
+    assert first["advantage"] == [0.5, -0.5, None, None, None, 0.25]
+    assert first["trainer_keep"] == [True, False, None, None, None, None]  # −1: does not apply
+    assert (first["reward"], first["policy_version"], first["finish_reason"]) == (1.0, [5] * 6, "stop")
+    meta = json.loads(first["meta"])
+    assert meta["entropy"] == [0.5, 0.5, None, None, None, 0.5]
+    assert meta["info"] == {
+        "kind": "train",
+        "dispatch": {"step": 6, "time": 1},
+        "arrival": {"step": 7, "time": 1.5},
+        "effective": True,
+        "ship": {"step": 8, "time": 2},
+        "advantage": 0.25,
+    }
+    # the second begins with what the first trains
+    assert second["prompt_token_ids"] == [10, 11, 20, 21, 22, 50, 60]
+    assert (second["response_token_ids"], second["response_mask"]) == ([61, 62], [True, True])
+    assert (second["rollout_logprobs"], second["new_logprobs"]) == ([-0.75, -0.25], None)
+    assert (second["advantage"], second["trainer_keep"]) == ([0.0, 1.0], [False, None])
+    assert json.loads(second["meta"])["entropy"] == [0.5, 0.5]
 
 
 def test_without_them_nothing_is_known_of_the_trainer(importing: Importing, folder: Path) -> None:

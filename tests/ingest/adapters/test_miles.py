@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from tests.cli.dumps import miles_loss, miles_rollout, samples
 from tests.ingest.files import Importing
 
 Fields = dict[str, Any]
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
 
 
 def sampled(index: int, tokens: list[int], rollout: list[float], **fields: Any) -> Fields:
@@ -149,20 +149,8 @@ def test_columns_fill_what_the_dump_lacks_and_must_agree() -> None:
 
 
 def columns(path: Path) -> Path:
-    """`save_dashboard_columns`: polars' types, one row a sample, 8 rows a row group."""
-    rows = samples()
-    table = pa.table(
-        {
-            "sample_index": pa.array([row["index"] for row in rows], pa.int32()),
-            "response_length": pa.array([row["response_length"] for row in rows], pa.int32()),
-            "total_length": pa.array([len(row["tokens"]) for row in rows], pa.int32()),
-            "tokens": pa.array([row["tokens"] for row in rows], pa.large_list(pa.int32())),
-            "loss_mask": pa.array([row["loss_mask"] for row in rows], pa.large_list(pa.int8())),
-            "rollout_log_probs": pa.array([row["rollout_log_probs"] for row in rows], pa.large_list(pa.float32())),
-        }
-    )
-    pq.write_table(table, path, row_group_size=8)
-    return path
+    """dashboard_columns/rollout_7.parquet as miles 31f1ca9 wrote it (tests/data/formats/write_miles.py)."""
+    return Path(shutil.copy(FORMATS / "miles-31f1ca9-columns.parquet", path))
 
 
 def convert(*arguments: Any, code: int = 0) -> Any:
@@ -172,23 +160,29 @@ def convert(*arguments: Any, code: int = 0) -> Any:
 
 
 @pytest.mark.parametrize(("name", "step", "expected"), [("rollout_7", [], 7), ("mine", ["--step", 9], 9)])
-def test_columns_and_loss_through_the_real_import(
+def test_columns_and_loss_as_miles_writes_them(
     importing: Importing, tmp_path: Path, name: str, step: list[Any], expected: int
 ) -> None:
     """No group, no reward and no text are in the columns; the step is in their name, or given."""
-    files = columns(tmp_path / f"{name}.parquet"), miles_loss(tmp_path / "rank_0_call_0.pt", 0, 0, [1, 0])
+    files = columns(tmp_path / f"{name}.parquet"), FORMATS / "miles-31f1ca9-loss-0.pt"
     said = convert("auto", *files, "-o", tmp_path / "out.jsonl", *step).stderr
     assert f"2 {miles.NO_LOSS}" in said
     importing(tmp_path / "out.jsonl")
-    first, second, third, _ = importing.rows()
+    first, second, third, fourth = importing.rows()
     assert (first["step"], first["sample_id"]) == (expected, "40")
     assert (first["prompt_token_ids"], first["response_token_ids"]) == ([5, 9], [11, 12, 30, 31, 13])
+    assert first["response_mask"] == [True, True, False, False, True]
     assert first["rollout_logprobs"] == [-0.5, -0.25, None, None, -1.5]
+    assert first["old_logprobs"] == [-0.625, -0.375, None, None, -1.25]
     assert first["new_logprobs"] == [-0.75, -0.5, None, None, -1.75]
-    assert first["group_id"] == second["group_id"] != third["group_id"]
+    assert first["advantage"] == [0.5, 0.5, None, None, 0.5]
+    assert first["group_id"] == second["group_id"] != third["group_id"] == fourth["group_id"]
     assert first["reward"] is first["response_text"] is None
     assert second["response_mask"] == [True, True]  # null in the file: the trainer fills in ones
-    assert third["old_logprobs"] is None
+    assert (second["rollout_logprobs"], second["old_logprobs"]) == ([-0.5, -0.75], None)  # of the other loss dump
+    assert (third["response_token_ids"], third["new_logprobs"], third["advantage"]) == ([14], [-0.375], [1.0])
+    assert fourth["response_mask"] == [True, True]  # that it was removed from the loss is not in the columns
+    assert fourth["rollout_logprobs"] == [-2.0, -3.0]
 
 
 def test_columns_without_a_step(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """NeMo-RL train_data_step{N}.jsonl, as `algorithms/grpo.py` and `utils/logger.py` write it at 7ea279abf.
 
-`log_batched_dict_as_jsonl` slices the batch to batches of one, which keep the batch's axis, and adds `idx`.
+nemo-rl-7ea279a-{grpo,on-policy}.jsonl are its own, of the responses in tests/data/formats/write_nemo_rl.py. `logged` is
+a batch by hand, for what they do not have: `log_batched_dict_as_jsonl` slices it to batches of one, which keep the
+batch's axis, and adds `idx`.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ingest.files import Importing
 
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
 PAD = 0
 BATCH = {
     "agent_ref": [{"name": "calculator"}, {"name": "calculator"}],
@@ -33,56 +37,63 @@ def logged(**changes: Any) -> list[dict[str, Any]]:
     return [{**{name: values[i : i + 1] for name, values in batch.items()}, "idx": i} for i in range(2)]
 
 
-def test_every_field(importing: Importing) -> None:
-    manifest = importing(logged(), step=8)
-    first, second = importing.rows()
-    assert (manifest["format"], manifest["warnings"]) == ("nemo-rl", [])
-    assert (first["step"], first["sample_id"]) == (8, "0")
-    assert first["group_id"] == second["group_id"]
+def test_as_nemo_rl_writes_it(importing: Importing) -> None:
+    """Two turns with a tool between them; padding and the figures of prompt and tool tokens are not read."""
+    manifest = importing(FORMATS / "nemo-rl-7ea279a-grpo.jsonl", step=8)
+    assert (manifest["format"], manifest["rollouts"], manifest["warnings"]) == ("nemo-rl", 4, [])
+    first, second, *_ = rows = importing.rows()
+    assert [(row["step"], row["sample_id"]) for row in rows] == [(8, "0"), (8, "1"), (8, "2"), (8, "3")]
     assert first["prompt_token_ids"] == [5, 9]
-    assert first["response_token_ids"] == [11, 12, 30, 31, 13]
-    assert first["response_mask"] == [True, True, False, False, True]
-    assert first["rollout_logprobs"] == [-0.1, -0.02, None, None, -1.5]
-    assert first["old_logprobs"] == [-0.11, -0.02, None, None, -1.25]
-    assert first["reward"] == 1.0
-    assert first["advantage"] == [0.7, 0.7, None, None, 0.7]
-    assert json.loads(first["meta"]) == {"content": ["2+2?", "call", "4", "four"], "agent_ref": {"name": "calculator"}}
-    # the second is padded on the right: its response ends at input_lengths
-    assert second["response_token_ids"] == [11, 2]
-    assert second["rollout_logprobs"] == [-0.3, -0.4]
-    assert second["reward"] == -0.5
-    assert first["turn"] == [0, 0, 1, 1, 1]  # what the tool said leads up to the second turn
-    assert second["turn"] is None
+    assert first["response_token_ids"] == [11, 12, 30, 31, 13, 2]
+    assert first["response_mask"] == [True, True, False, False, True, True]
+    assert first["turn"] == [0, 0, 1, 1, 1, 1]  # what the tool said leads up to the second turn
+    assert first["rollout_logprobs"] == [-0.25, -2.0, None, None, -0.5, -0.5]
+    assert first["old_logprobs"] == [-0.125, -1.5, None, None, -0.75, -0.5]
+    assert (first["reward"], first["advantage"]) == (1.0, [0.5, 0.5, None, None, 0.5, 0.5])  # 1 − (1 + 0) / 2
+    assert json.loads(first["meta"]) == {
+        "content": ["user [5, 9]", "assistant [11, 12]", "environment [30, 31]", "assistant [13, 2]"],
+        "agent_ref": {"name": "calculator"},
+    }
     absent = ("new_logprobs", "policy_version", "trainer_keep", "finish_reason", "rollout_top_token_ids")
     assert {first[name] for name in absent} == {None}
+    assert second["response_token_ids"] == [14, 2]  # four tokens of padding follow
+    assert (second["response_mask"], second["turn"]) == ([True, True], None)
+    assert (second["rollout_logprobs"], second["old_logprobs"]) == ([-1.75, -0.25], [-2.0, -0.5])
+    assert (second["reward"], second["advantage"]) == (0.0, [-0.5, -0.5])
+    groups = [row["group_id"] for row in rows]
+    assert groups == [groups[0], groups[0], groups[2], groups[2]]
+    assert groups[0] != groups[2]
+
+
+def test_responses_left_out_of_the_loss(importing: Importing) -> None:
+    """Overlong filtering, or too large an error of the log-probs. An answer within the prompt is no response."""
+    importing(FORMATS / "nemo-rl-7ea279a-grpo.jsonl", step=8)
+    *_, third, fourth = importing.rows()
+    assert third["prompt_token_ids"] == fourth["prompt_token_ids"] == [5, 9, 11, 2, 6]
+    assert (third["response_token_ids"], fourth["response_token_ids"]) == ([17, 15, 2], [16])
+    assert (third["response_mask"], fourth["response_mask"]) == ([False] * 3, [False])
+    assert (third["reward"], fourth["reward"]) == (0.5, -0.5)
+    for row in (third, fourth):
+        assert (row["rollout_logprobs"], row["old_logprobs"], row["advantage"]) == (None, None, None)
+
+
+def test_dynamic_sampling_of_the_policy_itself(importing: Importing) -> None:
+    """`rewards` is of the batch before it was filtered, not of these responses; `prev_logprobs` was not computed."""
+    manifest = importing(FORMATS / "nemo-rl-7ea279a-on-policy.jsonl", step=9)
+    assert (manifest["rollouts"], manifest["warnings"]) == (2, [])
+    first, second = importing.rows()
+    assert (first["response_token_ids"], second["response_token_ids"]) == ([13, 2], [14, 15])
+    assert (first["reward"], second["reward"]) == (1.0, 0.0)
+    assert (first["advantage"], second["advantage"]) == ([0.5, 0.5], [-0.5, -0.5])
+    assert (first["rollout_logprobs"], second["rollout_logprobs"]) == ([-0.75, -0.5], [-2.0, -0.125])
+    assert (first["old_logprobs"], second["old_logprobs"]) == (None, None)
+    assert all("rewards" not in json.loads(row["meta"]) for row in (first, second))
 
 
 def test_the_step_travels_beside_the_file(importing: Importing) -> None:
     errors = importing.errors(logged())
     assert {(line, field) for line, field, _ in errors} == {(1, "step"), (2, "step")}
     assert "give it in the record, or as step= beside the file" in errors[0][2]
-
-
-def test_groups_are_told_by_the_prompt(importing: Importing) -> None:
-    importing(logged(token_ids=[BATCH["token_ids"][0], [5, 8, 11, 2, PAD, PAD, PAD]]), step=1)
-    first, second = importing.rows()
-    assert first["group_id"] != second["group_id"]
-
-
-def test_dynamic_sampling(importing: Importing) -> None:
-    """`rewards` is then of the batch before it was filtered: longer, and not of these responses."""
-    lines = logged(filtered_rewards=[0.25, 0.75], rewards=[9.0, 8.0])
-    importing(lines, step=1)
-    assert [row["reward"] for row in importing.rows()] == [0.25, 0.75]
-    assert all("rewards" not in json.loads(row["meta"]) for row in importing.rows())
-
-
-def test_a_response_left_out_of_the_loss(importing: Importing) -> None:
-    importing(logged(sample_loss_mask=[1.0, 0.0]), step=1)
-    _, second = importing.rows()
-    assert second["response_token_ids"] == [11, 2]
-    assert second["response_mask"] == [False, False]
-    assert second["rollout_logprobs"] in (None, [None, None])
 
 
 def test_a_row_without_a_token_of_the_policy(importing: Importing) -> None:

@@ -1,13 +1,20 @@
-"""open-instruct traces, as `open_instruct/rl_utils.py` writes them at e6c3044aa (`asdict(RolloutRecord)`)."""
+"""open-instruct traces, as `open_instruct/rl_utils.py` writes them at e6c3044aa.
+
+open-instruct-e6c3044-rollouts.jsonl is its own, of the responses in tests/data/formats/write_open_instruct.py. `saved`
+is a `RolloutRecord` by hand, for what they do not have.
+"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ingest.files import Importing
+
+ROLLOUTS = Path(__file__).parents[2] / "data" / "formats" / "open-instruct-e6c3044-rollouts.jsonl"
 
 
 def saved(sample: int = 5, **changes: Any) -> dict[str, Any]:
@@ -23,44 +30,63 @@ def saved(sample: int = 5, **changes: Any) -> dict[str, Any]:
         "finish_reason": "stop",
         "dataset": "math",
         "ground_truth": [4],
-        "request_info": {"num_calls": 1, "tool_errors": "", "tool_called": True},
+        "request_info": None,
         "logprobs": [-0.1, -0.02, -3.0],
         **changes,
     }
 
 
-def test_every_field(importing: Importing) -> None:
-    manifest = importing([saved()])
-    (row,) = importing.rows()
-    assert manifest["format"] == "open-instruct"
-    assert (row["step"], row["sample_id"], row["group_id"]) == (12, "5", "12/2")
-    assert (row["prompt_token_ids"], row["response_token_ids"]) == ([1, 2], [7, 8, 9])
-    assert row["rollout_logprobs"] == [-0.1, -0.02, -3.0]
-    assert (row["reward"], row["advantage"], row["finish_reason"]) == (10.0, [0.5, 0.5, 0.5], "stop")
-    assert json.loads(row["meta"]) == {
+def test_as_open_instruct_writes_it(importing: Importing) -> None:
+    """The first response calls a tool, whose answer is the third and fourth token: their log-prob of 0.0 is none."""
+    manifest = importing(ROLLOUTS)
+    assert (manifest["format"], manifest["rollouts"]) == ("open-instruct", 4)
+    first, second, third, fourth = rows = importing.rows()
+    assert [(row["step"], row["sample_id"]) for row in rows] == [(12, "0"), (12, "1"), (12, "2"), (12, "3")]
+    assert [row["group_id"] for row in rows] == ["12/0", "12/0", "12/1", "12/1"]
+    assert (first["prompt_token_ids"], first["response_token_ids"]) == ([1, 4, 6], [10, 11, 30, 31, 12, 2])
+    assert first["response_mask"] == [True] * 6
+    assert first["rollout_logprobs"] == [-0.25, -1.5, None, None, -2.0, -0.125]
+    assert (first["reward"], first["advantage"], first["finish_reason"]) == (10.0, [5.0] * 6, "stop")
+    assert json.loads(first["meta"]) == {
         "dataset": "math",
-        "ground_truth": [4],
-        "request_info": {"num_calls": 1, "tool_errors": "", "tool_called": True},
+        "ground_truth": ["4"],
+        "request_info": {
+            "num_calls": 1,
+            "timeouts": False,
+            "tool_errors": "",
+            "tool_outputs": "4",
+            "tool_runtimes": 0.5,
+            "tool_calleds": True,
+            "tool_call_stats": [{"tool_name": "python", "success": True, "runtime": 0.5}],
+            "rollout_state": {"rewards": [0], "step_count": 1, "done": False, "info": {}},
+        },
     }
     absent = ("old_logprobs", "new_logprobs", "policy_version", "turn", "trainer_keep")
-    assert {row[name] for name in absent} == {None}
+    assert {first[name] for name in absent} == {None}
+    assert (second["response_token_ids"], second["rollout_logprobs"]) == ([13, 2], [-0.5, 0.0])  # no tool: p = 1
+    assert (second["reward"], second["advantage"]) == (0.0, [-5.0, -5.0])
+    assert (third["prompt_token_ids"], third["response_token_ids"]) == ([1, 5], [14, 15, 16])
+    assert third["rollout_logprobs"] == [-0.75, -1.0, -3.0]
+    assert (third["reward"], third["advantage"], third["finish_reason"]) == (1.0, [0.5] * 3, "length")
+    assert json.loads(third["meta"])["ground_truth"] == "short"
+    assert (fourth["response_token_ids"], fourth["rollout_logprobs"]) == ([2], None)  # NaN: nothing was generated
+    assert (fourth["reward"], fourth["advantage"]) == (0.0, [-0.5])
 
 
 def test_there_is_no_mask(importing: Importing) -> None:
-    """Tool tokens cannot be told apart: all count, and the import says so."""
-    manifest = importing([saved(4), saved(5)])
-    assert [row["response_mask"] for row in importing.rows()] == [[True] * 3] * 2
-    (warning,) = manifest["warnings"]
-    assert (warning["code"], warning["count"]) == ("no_response_mask", 2)
+    """Tool tokens are not marked: all count, and the import says so."""
+    manifest = importing(ROLLOUTS)
+    found = {warning["code"]: warning["count"] for warning in manifest["warnings"]}
+    assert found["no_response_mask"] == 4
 
 
 def test_groups_of_steps_are_apart(importing: Importing) -> None:
     """`prompt_idx` starts again with every step."""
-    importing([saved(0), saved(1), saved(2), saved(0, step=13)])
-    assert [row["group_id"] for row in importing.rows()] == ["12/0", "12/0", "12/1", "13/0"]
+    importing([saved(0), saved(0, step=13)])
+    assert [row["group_id"] for row in importing.rows()] == ["12/0", "13/0"]
 
 
-@pytest.mark.parametrize("logprobs", ["[-0.1, 1.0, -3.0]", "[-0.1, null, -3.0]", "[-0.1, NaN, -3.0]"])
+@pytest.mark.parametrize("logprobs", ["[-0.1, 1.0, -3.0]", "[-0.1, null, -3.0]"])
 def test_a_logprob_that_is_not_known(importing: Importing, logprobs: str) -> None:
     """1.0 is `INVALID_LOGPROB` (utils.py:83)."""
     line = json.dumps(saved(logprobs="L")).replace('"L"', logprobs)

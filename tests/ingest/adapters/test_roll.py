@@ -1,4 +1,8 @@
-"""ROLL: the columns of roll/pipeline/rlvr/utils.py, and the board of `save_metrics` in rlvr_pipeline.py."""
+"""ROLL: the columns of roll/pipeline/rlvr/utils.py, and the board of `save_metrics` in rlvr_pipeline.py.
+
+roll-8eb27cc-{dump,board}.jsonl are its own, of the responses in tests/data/formats/write_roll.py. `columns` and `board`
+are by hand, for what those do not have.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import pytest
 from tests.ingest.adapters.words import CHAT, words
 from tests.ingest.files import Importing, ndjson
 
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
 MESSAGES = json.dumps([{"role": "user", "content": "2+2?"}])
 
 
@@ -54,27 +59,33 @@ def tokenizer(tmp_path: Path) -> str:
     return words(tmp_path / "words", chat_template=CHAT)
 
 
-def test_columns(importing: Importing, tokenizer: str) -> None:
-    manifest = importing([columns()], tokenizer=tokenizer)
-    assert (manifest["format"], manifest["rollouts"]) == ("roll", 2)
-    first, second = importing.rows()
-    assert (first["step"], first["group_id"]) == (5, "q1")
-    assert (first["sample_id"], second["sample_id"]) == ("q1/0", "q1/1")
-    assert first["prompt_token_ids"] == [7, 8, 7, 9]
-    assert (first["response_token_ids"], second["response_token_ids"]) == ([10], [11])
-    assert (first["reward"], second["reward"]) == (1, 0)
+def test_columns_as_roll_writes_them(importing: Importing, tokenizer: str) -> None:
+    """One object of columns. `messages` go through the chat template; where there are none, `prompt` as it is."""
+    manifest = importing(FORMATS / "roll-8eb27cc-dump.jsonl", tokenizer=tokenizer)
+    assert (manifest["format"], manifest["rollouts"]) == ("roll", 3)  # the fourth has no text
+    first, second, third = importing.rows()
+    assert [row["step"] for row in (first, second, third)] == [5, 5, 5]
+    assert [row["sample_id"] for row in (first, second, third)] == ["q1/0", "q1/1", "q2/2"]
+    assert [row["group_id"] for row in (first, second, third)] == ["q1", "q1", "q2"]
+    assert first["prompt_token_ids"] == second["prompt_token_ids"] == [7, 8, 7, 9]
+    assert third["prompt_token_ids"] == [4, 6, 10, 9, 6, 5, 6]  # "user\n4?\nassistant\n"
+    responses = [[10], [11, 12, 13, 15], [14]]  # without the special tokens
+    assert [row["response_token_ids"] for row in (first, second, third)] == responses
+    assert [row["response_text"] for row in (first, second, third)] == ["4", "four is it0", "é"]
+    assert [row["reward"] for row in (first, second, third)] == [1.0, 0.0, 0.5]
+    absent = ("rollout_logprobs", "old_logprobs", "advantage", "policy_version", "finish_reason")
+    assert {first[name] for name in absent} == {None}
     assert first["logprobs_approximate"] is True
-    meta = {"difficulty": "1", "ground_truth": "4", "domain": "math"}
-    meta["sampling_params"] = '{"temperature": 0.99, "top_p": 0.95}'  # what the run has to be given
-    assert json.loads(first["meta"]) == {**meta, "approximate_token_ids": ["prompt", "response"]}
-
-
-def test_messages_go_through_the_template(importing: Importing, tokenizer: str) -> None:
-    """ROLL encodes `messages` where the data has them, and `prompt` as it is where it has not."""
-    importing([columns(messages=[MESSAGES, None])], tokenizer=tokenizer)
-    first, second = importing.rows()
-    assert first["prompt_token_ids"] == [4, 6, 7, 8, 7, 9, 6, 5, 6]  # "user\n2+2?\nassistant\n"
-    assert second["prompt_token_ids"] == [7, 8, 7, 9]
+    assert json.loads(first["meta"]) == {
+        "source": "made",
+        "difficulty": "1",
+        "ground_truth": "4",
+        "tag": "sum",
+        "domain": "math",
+        # what the run has to be given
+        "sampling_params": '{"global_step": 5, "generation_config": {"temperature": 0.99, "top_p": 0.95}}',
+        "approximate_token_ids": ["prompt", "response"],
+    }
 
 
 def test_without_ids_the_prompt_names_the_group(importing: Importing, tokenizer: str) -> None:
@@ -84,21 +95,29 @@ def test_without_ids_the_prompt_names_the_group(importing: Importing, tokenizer:
     assert {row["sample_id"].rpartition("/")[2] for row in (first, second)} == {"0", "1"}
 
 
-def test_the_board(importing: Importing, tokenizer: str) -> None:
-    manifest = importing([board()], tokenizer=tokenizer)
-    assert manifest["format"] == "roll-board"
-    (row,) = importing.rows()
-    assert (row["step"], row["sample_id"], row["reward"]) == (5, "1", 1)
-    assert row["prompt_token_ids"] == [7, 8, 7, 9]  # without the padding
-    assert row["response_token_ids"] == [10, 2]  # entries of the vocabulary: the very ids
-    assert row["response_mask"] == [True, True]
-    assert row["old_logprobs"] == [-0.11, -0.21]
-    assert row["rollout_logprobs"] is None
-    assert row["logprobs_approximate"] is True  # the prompt is
-    assert json.loads(row["meta"]) == {
-        "ref_logprobs": [-0.3, -0.4],
-        "log_probs2": [-0.1, -0.2],
-        "old_log_probs2_entropy": [0.5, 0.4],
+def test_the_board_as_roll_writes_it(importing: Importing, tokenizer: str) -> None:
+    """A prompt padded on the left; lists that run on to the end of the sequence; a response without a token."""
+    manifest = importing(FORMATS / "roll-8eb27cc-board.jsonl", tokenizer=tokenizer)
+    assert (manifest["format"], manifest["rollouts"]) == ("roll-board", 3)
+    assert [one["count"] for one in manifest["warnings"] if one["code"] == "left_out"] == [1]
+    first, second, third = importing.rows()
+    assert [(row["step"], row["sample_id"]) for row in (first, second, third)] == [(5, "1"), (5, "2"), (5, "3")]
+    assert first["group_id"] == second["group_id"] != third["group_id"]
+    assert first["prompt_token_ids"] == second["prompt_token_ids"] == [7, 8, 7, 9]
+    assert third["prompt_token_ids"] == [10, 9]  # without the padding
+    responses = [[10, 2], [11, 12, 13, 15], [14, 2]]  # entries of the vocabulary: the very ids
+    assert [row["response_token_ids"] for row in (first, second, third)] == responses
+    assert [row["response_mask"] for row in (first, second, third)] == [[True] * 2, [True] * 4, [True] * 2]
+    old = [[-0.25, -0.125], [-0.5, -1.0, -2.0, -0.75], [-3.0, -0.5]]
+    assert [row["old_logprobs"] for row in (first, second, third)] == old
+    assert [row["reward"] for row in (first, second, third)] == [1.0, 0.0, 0.5]
+    absent = ("rollout_logprobs", "new_logprobs", "advantage", "policy_version", "finish_reason")
+    assert {first[name] for name in absent} == {None}
+    assert first["logprobs_approximate"] is True  # the prompt is
+    assert json.loads(third["meta"]) == {
+        "ref_logprobs": [-2.5, -2.5],
+        "log_probs2": [-3.0, -0.5],
+        "old_log_probs2_entropy": [0.5, 0.5],
         "approximate_token_ids": ["prompt"],
     }
 
@@ -117,14 +136,6 @@ def test_logprobs_that_were_not_recomputed(importing: Importing, tokenizer: str)
     """Without enable_old_logprobs_recompute the trainer's are zeros: that is warned of."""
     warnings = importing([board(logprobs=[0.0] * 5)], tokenizer=tokenizer)["warnings"]
     assert "zero_logprobs" in {warning["code"] for warning in warnings}
-
-
-def test_a_response_without_tokens(importing: Importing, tokenizer: str) -> None:
-    lists = ("logprobs", "new_response_mask", "ref_logprobs", "log_probs2", "old_log_probs2_entropy")
-    empty: dict[str, list[float]] = {name: [] for name in lists}
-    manifest = importing([board(), board(**empty)], tokenizer=tokenizer)
-    assert manifest["rollouts"] == 1
-    assert [one["count"] for one in manifest["warnings"] if one["code"] == "left_out"] == [1]
 
 
 @pytest.mark.parametrize(
