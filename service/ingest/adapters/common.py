@@ -65,7 +65,7 @@ UNUSED: Mapping[str, str] = {
     **dict.fromkeys(("teacher_log_probs", "distill_token_ids", "distill_logprobs", "opd_reverse_kl", "kl"), _OTHER),
     **dict.fromkeys(("values", "returns", "token_rewards"), _CRITIC),
     **dict.fromkeys(("prompt_mask", "prompt_logprobs", "input_token_logprobs", "input_top_logprobs"), _PROMPT),
-    **dict.fromkeys(("rollout_top_p_token_ids", "rollout_top_p_token_offsets"), _NUCLEUS),
+    **dict.fromkeys(("rollout_top_p_token_ids", "rollout_top_p_token_offsets", "sampling_mask"), _NUCLEUS),
     "output_token_ids_logprobs": "of tokens that the request chose, not of the most likely ones",
     **dict.fromkeys(("position_ids", "text_offset", "bytes"), _PLACE),
     **dict.fromkeys(("routed_experts", "rollout_routed_experts", "rollout_indexer_topk"), _ROUTES),
