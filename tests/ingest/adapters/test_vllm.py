@@ -241,7 +241,7 @@ def completion(choice: dict[str, Any] | None = None, **fields: Any) -> dict[str,
         "finish_reason": "stop",
         "stop_reason": None,
         "token_ids": [11, 2],
-        "routed_experts": [[[0, 1]], [[2, 3]]],
+        "routed_experts": "k05VTVBZ",  # base64 of an array
         "prompt_logprobs": [None, {"8": {"logprob": -3.0, "rank": 9, "decoded_token": "+"}}],
         "prompt_token_ids": [7, 8],
         **(choice or {}),
@@ -300,6 +300,7 @@ def test_what_a_logger_adds(importing: Importing) -> None:
     importing([completion(reward=1, advantage=0.5, group_id="g")])
     (row,) = importing.rows()
     assert (row["step"], row["reward"], row["advantage"], row["group_id"]) == (3, 1, [0.5, 0.5], "g")
+    assert json.loads(row["meta"]) == {"model": "m"}
 
 
 def test_without_ids_the_pieces_must_be_ours(importing: Importing, tmp_path: Path) -> None:
