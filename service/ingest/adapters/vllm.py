@@ -74,12 +74,10 @@ def _body(top: Fields) -> Fields:
 def _record(sample: str, answer: Fields, body: Fields, places: tuple[Fields, ...]) -> dict[str, Any]:
     """One answer as a record. What is wrong stays in the errors of `answer`."""
     request = places[0]
-    known = [fields.ids("prompt_token_ids") for fields in (answer, body, request)]
-    prompt_ids = next((ids for ids in known if ids is not None), None)
-    prompt, rendered = prompt_of(*places), body.text("prompt_text")
-    asked_for = answer.elements("prompt_logprobs") or []
-    tokens = _tokens(answer, len(prompt_ids if prompt_ids is not None else asked_for))
+    prompt_ids = _prompt_ids(answer, body, request)
+    tokens = _tokens(answer, _prompt_length(answer, prompt_ids))
     prompt_ids = tokens.prompt_ids if prompt_ids is None else prompt_ids
+    prompt, rendered = prompt_of(*places), body.text("prompt_text")
     prompt = rendered if prompt is None else prompt
     if prompt_ids is None and prompt is None:
         answer.wrong("prompt_token_ids", f"is required and missing; {_HOW}")
@@ -90,8 +88,7 @@ def _record(sample: str, answer: Fields, body: Fields, places: tuple[Fields, ...
     if response is not None and answer.get("token_ids") is None and (tokens.prompt or request.get("echo") is True):
         response = without_prompt(response, prompt, tokens.prompt)
     record = engine_record(sample, prompt_ids, prompt, response, places)
-    if rendered is not None:
-        record["prompt_text"] = rendered
+    record["prompt_text"] = record["prompt_text"] if rendered is None else rendered
     if tokens.ids is not None:
         record["response_token_ids"] = tokens.ids
         record.update({} if chosen_tops(request) else top_fields(tokens.tops))
@@ -102,12 +99,25 @@ def _record(sample: str, answer: Fields, body: Fields, places: tuple[Fields, ...
         if tokens.names:
             record[TOKENISE]["pieces"] = tokens.names
     record["rollout_logprobs"] = kept(tokens.logprobs) if tokens.logprobs else None
-    versions = policy_versions(answer, tokens.ids)
-    read = _READ if versions is None else (*_READ, "weight_versions")
-    meta = {"model": body.text("model"), **answer.rest(read)}
+    record["finish_reason"] = answer.text("finish_reason")
+    record["policy_version"] = policy_versions(answer, tokens.ids)
+    return {**record, "meta": _meta(answer, body, tokens, record["policy_version"])}
+
+
+def _prompt_ids(*places: Fields) -> list[int] | None:
+    found = (fields.ids("prompt_token_ids") for fields in places)
+    return next((ids for ids in found if ids is not None), None)
+
+
+def _prompt_length(answer: Fields, prompt_ids: list[int] | None) -> int:
+    """In tokens; 0 if not known."""
+    return len(answer.elements("prompt_logprobs") or [] if prompt_ids is None else prompt_ids)
+
+
+def _meta(answer: Fields, body: Fields, tokens: Tokens, versions: list[int] | None) -> dict[str, Any]:
+    beside = answer.rest(_READ if versions is None else (*_READ, "weight_versions"))
     lost = {"unmatched_top_logprobs": True} if tokens.lost_tops else {}
-    about = {"finish_reason": answer.text("finish_reason"), "policy_version": versions}
-    return {**record, **about, "meta": {**meta, **lost}}
+    return {"model": body.text("model"), **beside, **lost}
 
 
 def _text(answer: Fields) -> str | None:

@@ -209,6 +209,13 @@ def test_top_lists_are_sorted_and_may_lack_a_position(importing: Importing) -> N
     assert row["rollout_top_logprobs"] == [None, [-0.2, -1.9]]
 
 
+def test_flat_top_lists_may_lack_the_first_positions(importing: Importing) -> None:
+    importing([flat(val_flat=[-1.9, -0.2], idx_flat=[6, 2], shape=[1, 2], null_prefix=1)])
+    (row,) = importing.rows()
+    assert row["rollout_top_token_ids"] == [None, [2, 6]]
+    assert row["rollout_top_logprobs"] == [None, [-0.2, -1.9]]
+
+
 def test_without_logprobs(importing: Importing) -> None:
     importing([without()])
     (row,) = importing.rows()

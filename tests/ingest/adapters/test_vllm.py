@@ -187,8 +187,7 @@ def test_batch_files(importing: Importing) -> None:
     assert row["rollout_top_logprobs"] == [pytest.approx(pair, abs=1e-6) for pair in zip(likely, unlikely, strict=True)]
 
 
-def test_offline_outputs_are_looked_up_by_the_sampled_id(importing: Importing) -> None:
-    """NeMo-RL#3297, trl#3867: the entry of the sampled token need not be the best one."""
+def test_offline_outputs(importing: Importing) -> None:
     _, rows = logged(importing, "offline")
     assert set(rows) == {"0/0", "0/1", "1", "2", "versions"}
     first, second = rows["0/0"], rows["0/1"]
@@ -294,6 +293,14 @@ def offline(**fields: Any) -> dict[str, Any]:
     ]
     output = {"index": 0, "text": "four", "token_ids": [11, 2], "logprobs": entries, "finish_reason": "stop", **fields}
     return {"request_id": "7", "prompt": "2+", "prompt_token_ids": [7, 8], "outputs": [output], "step": 3}
+
+
+def test_offline_outputs_are_looked_up_by_the_sampled_id(importing: Importing) -> None:
+    """NeMo-RL#3297, trl#3867: the first entry need not be the sampled token; vLLM 0.32 writes it first."""
+    importing([offline()])
+    (row,) = importing.rows()
+    assert row["rollout_logprobs"] == [-1.5, -0.2]
+    assert row["rollout_top_token_ids"] == [[10, 7], [2, 6]]
 
 
 def test_what_a_logger_adds(importing: Importing) -> None:
