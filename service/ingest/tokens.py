@@ -79,9 +79,13 @@ class _Tokens:
                 encoding = own.encode(wanted["response"])
                 record["response_token_ids"] = encoding.ids
                 made.append("response")
-                if "pieces" in wanted and _pieces(wanted["response"], encoding) != wanted["pieces"]:
-                    record.pop("rollout_logprobs", None)
-                    meta["unmatched_logprobs"] = True
+                if "pieces" in wanted:
+                    count = len(encoding.ids)  # what the engine has after them (an end token, say) is not in the text
+                    if _pieces(wanted["response"], encoding) == wanted["pieces"][:count]:
+                        record["rollout_logprobs"] = (record.get("rollout_logprobs") or [])[:count] or None
+                    else:
+                        record.pop("rollout_logprobs", None)
+                        meta["unmatched_logprobs"] = True
         except UnicodeEncodeError:
             raise _bad(line, "has half a surrogate pair in its text, which is no character") from None
         except _Unknown as unknown:

@@ -48,13 +48,15 @@ _T = TypeVar("_T")
 
 NOTHING_COUNTS = "their mask marks no token of the response"  # why a row is left out
 
-# Lists and objects that formats have and no record keeps, each with the reason. Every other field that has no place of
-# its own in the record goes to meta (`rest`), a trainer's new ones too.
+# Lists, objects and encoded arrays that formats have and no record keeps, each with the reason. Every other field that
+# has no place of its own in the record goes to meta (`rest`), a trainer's new ones too.
 _FOLLOWS = "follows from the two log-probs"
 _OTHER = "another model's (a reference, a teacher), neither μ nor the trainer's π"
 _CRITIC = "of a critic: what became of it is in the advantage"
 _PROMPT = "of prompt tokens, which are not sampled"
 _NUCLEUS = "ids without log-probs: not enough for a divergence over them"
+_CUT = "of the sampled token among those that top-k and top-p left; a trainer's π is over all of them"
+_CHOSEN = "of tokens that the request chose, not of the most likely ones"
 _PLACE = "says where a token is, which its place in the list says"
 _ROUTES = "which experts a token went through, or which tokens its attention took"
 _IMAGE = "pixels"
@@ -66,9 +68,12 @@ UNUSED: Mapping[str, str] = {
     **dict.fromkeys(("values", "returns", "token_rewards"), _CRITIC),
     **dict.fromkeys(("prompt_mask", "prompt_logprobs", "input_token_logprobs", "input_top_logprobs"), _PROMPT),
     **dict.fromkeys(("rollout_top_p_token_ids", "rollout_top_p_token_offsets"), _NUCLEUS),
-    "output_token_ids_logprobs": "of tokens that the request chose, not of the most likely ones",
+    **dict.fromkeys(("sampling_mask", "output_token_sampling_mask"), _NUCLEUS),
+    **dict.fromkeys(("input_token_ids_logprobs", "output_token_ids_logprobs"), _CHOSEN),
+    "output_token_sampling_logprobs": _CUT,
     **dict.fromkeys(("position_ids", "text_offset", "bytes"), _PLACE),
-    **dict.fromkeys(("routed_experts", "rollout_routed_experts", "rollout_indexer_topk"), _ROUTES),
+    **dict.fromkeys(("routed_experts", "rollout_routed_experts", "indexer_topk", "rollout_indexer_topk"), _ROUTES),
+    "hidden_states": "what a layer made of a token",
     **dict.fromkeys(("images", "multimodal_inputs", "multimodal_train_inputs"), _IMAGE),
     "is_content": "which tokens are the message's own text, as against its template's",
     "loss_weights": "how much a token counts in a loss of the trainer's own",
@@ -188,7 +193,8 @@ def rest(raw: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
         for name, value in raw.items()
         if value is not None
         and name not in taken
-        and not (isinstance(value, (list, dict)) and (not value or name in UNUSED))
+        and not (isinstance(value, (list, dict)) and not value)
+        and not (isinstance(value, (list, dict, str)) and name in UNUSED)
     }
 
 

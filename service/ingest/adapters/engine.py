@@ -10,7 +10,17 @@ from service.ingest.adapters.common import number, prompt_hash
 from service.ingest.adapters.fields import Fields
 from service.ingest.adapters.text import TOKENISE, conversation, text_group
 
-__all__ = ["WITHOUT_TOKENS", "Pair", "best_first", "engine_record", "logprob", "prompt_of", "top_fields"]
+__all__ = [
+    "WITHOUT_TOKENS",
+    "Pair",
+    "best_first",
+    "engine_record",
+    "logprob",
+    "policy_versions",
+    "prompt_of",
+    "top_fields",
+    "version_number",
+]
 
 Pair = tuple[int, float]  # token id, log-prob
 
@@ -44,6 +54,30 @@ def top_fields(tops: list[list[Pair]]) -> dict[str, Any]:
         "rollout_top_token_ids": [[token for token, _ in top] for top in tops],
         "rollout_top_logprobs": [[value for _, value in top] for top in tops],
     }
+
+
+def policy_versions(fields: Fields, ids: list[int] | None) -> list[int] | None:
+    """The weight version of each token, by the spans of `weight_versions`; None where they have names, not numbers."""
+    if ids is None or not fields.get("weight_versions"):
+        return None
+    versions: list[int] = []
+    named = False
+    for span in fields.each("weight_versions"):
+        version, start, end = span.name("version"), span.integer("start"), span.integer("end")
+        if start != len(versions) or end is None or not start <= end <= len(ids):
+            break
+        number = version_number(version)
+        named = named or number is None
+        versions += [number or 0] * (end - start)
+    if len(versions) != len(ids):
+        fields.wrong("weight_versions", f"has spans that do not make up the response's {len(ids)} tokens")
+    return None if named else versions
+
+
+def version_number(version: str | None) -> int | None:
+    """A weight version where they are numbered."""
+    numbered = version is not None and version.isascii() and version.isdecimal() and len(version) < 19
+    return int(version or "") if numbered else None
 
 
 def prompt_of(*places: Fields) -> str | list[Any] | None:

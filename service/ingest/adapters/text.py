@@ -5,7 +5,7 @@ Such a record is native but for `TOKENISE`, a JSON object:
     prompt      text, or chat messages for the tokenizer's chat template; absent where the ids are known
     response    text; absent where the ids are known
     vocabulary  the response as entries of the vocabulary ("Ġhello"): exact ids, in place of `response`
-    pieces      texts of the engine's own tokens: log-probs are kept only if the new tokens are the same pieces
+    pieces      texts of the engine's own tokens: log-probs are kept only if the new tokens are the first of them
 """
 
 from __future__ import annotations

