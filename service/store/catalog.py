@@ -16,7 +16,7 @@ import duckdb
 
 from service.errors import Locked
 
-__all__ = ["Catalog", "Row", "named_query", "script", "whole"]
+__all__ = ["Catalog", "Row", "atomically", "named_query", "script"]
 
 SCHEMA_VERSION = 3
 MIGRATIONS = {2: "catalog_2", 3: "catalog_3"}  # version → script in sql/ that leads to it
@@ -97,7 +97,7 @@ class Catalog:
         """Run `change(cursor)` in one transaction on the writer thread and wait for it."""
 
         def transaction() -> T:
-            with self._connection.cursor() as cursor, whole(cursor):
+            with self._connection.cursor() as cursor, atomically(cursor):
                 return change(cursor)
 
         return self._writer.submit(transaction).result()
@@ -122,7 +122,7 @@ class Catalog:
 
 
 @contextlib.contextmanager
-def whole(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def atomically(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """One transaction: all of it, or nothing."""
     cursor.begin()
     try:

@@ -19,7 +19,7 @@ from service.layout import SEED, Layout, fsync_path
 from service.schemas.decisions import DECISION_SCHEMA
 from service.schemas.rollout import ROLLOUT_SCHEMA
 from service.schemas.segment import SEGMENT_SCHEMA
-from service.store.catalog import Catalog, named_query, run, script, whole
+from service.store.catalog import Catalog, atomically, named_query, run, script
 from service.store.quiet import MOVED_SCHEMA, QUIET_SCHEMA
 from service.store.results import Results
 
@@ -106,7 +106,7 @@ class Lens:
         attach_new(cursor, path, "lens")
         try:
             cursor.execute("USE lens")
-            with whole(cursor):  # a commit for each of 300 statements would take most of the time
+            with atomically(cursor):  # a commit for each of 300 statements would take most of the time
                 for name in ("contract", *(f"macros/{name}" for name in MACROS)):
                     cursor.execute(script(name).replace("$data", quoted(self._layout.root.resolve())))
                 cursor.execute(script("comments"))
@@ -126,10 +126,10 @@ class Lens:
     def _summarise(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Fill `step_summary` and `step_metrics` for steps that are published for the first time."""
         for row in run(cursor, "unsummarised"):
-            with whole(cursor):
+            with atomically(cursor):
                 cursor.execute(script("step_summary"), row)
                 cursor.execute(script("step_metrics"), row)
-            with whole(cursor):  # one attached database per transaction
+            with atomically(cursor):  # one attached database per transaction
                 for kept in ("keep_summary", "keep_metrics"):
                     cursor.execute(named_query("catalog_queries", kept), row)
                 run(cursor, "mark_summarised", **row)
