@@ -207,9 +207,10 @@ class PolicyPool:
         if checkpoint.adapter is None:
             return Policy(base, None, self.device)
         if checkpoint.adapter_key not in base.adapters:
-            for key in [key for key in base.adapters if key not in needed]:
-                base.peft.delete_adapter(base.adapters.pop(key))
+            stale = [key for key in base.adapters if key not in needed]
             _load_adapter(base, checkpoint, self.dtype)
+            for key in stale:
+                base.peft.delete_adapter(base.adapters.pop(key))
         return Policy(base, base.adapters[checkpoint.adapter_key], self.device)
 
 
@@ -273,6 +274,7 @@ def _load_adapter(base: _Base, checkpoint: Checkpoint, dtype: torch.dtype) -> No
         base.peft = PeftModel.from_pretrained(base.model, checkpoint.adapter, **options)
     else:
         base.peft.load_adapter(checkpoint.adapter, **options)
+        base.peft.set_adapter(name)  # so that none in use is deleted
     base.peft.eval()
     base.adapters[checkpoint.adapter_key] = name
     head = base.model.get_output_embeddings()

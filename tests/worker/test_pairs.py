@@ -88,6 +88,18 @@ def test_adapters_of_one_base_share_it_whatever_is_asked(checkpoints: Checkpoint
     assert_same_bits(scored(pool, pair, responses(), together=False), expected)
 
 
+def test_an_adapter_that_is_no_longer_needed_is_let_go(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """Step after step of one base; warnings are errors here, and peft warns where the one in use is deleted."""
+    base = checkpoints.steps[0]
+    steps = [Checkpoint(str(base), "", str(save_adapter(tmp_path / str(at), base, at))) for at in range(3)]
+    pool = PolicyPool(CPU, torch.float32)
+    first = scored(pool, steps[:2], responses(), together=True)
+    scored(pool, steps[1:], responses(), together=True)
+    kept = {policy.base.adapters[step.adapter_key] for policy, step in zip(pool.get(steps[1:]), steps[1:], strict=True)}
+    assert set(pool.get(steps[1:])[0].base.peft.peft_config) == kept
+    assert_same_bits(scored(pool, steps[:2], responses(), together=True), first)
+
+
 def test_both_policies_see_one_layout(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """NEW cannot branch, which is only known once it is loaded: then OLD is padded too."""
     from transformers import MistralConfig, MistralForCausalLM
