@@ -49,7 +49,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) ->
         logger_steps=6,
         logger_step=0.01,
         logger_outage=0,
-        dashboards=(Dashboards(steps=6, tokens=2000, distinct=2),),
+        dashboards=(Dashboards(steps=2, tokens=1000, distinct=1),),
     )
 
 
