@@ -8,43 +8,24 @@ Every fifth iteration, and of it the first 4 prompts with all their responses. W
 
 from __future__ import annotations
 
-import json
+import gzip
 import sys
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 FOLDER = Path(__file__).parents[1] / "service" / "cli" / "demo_data" / "lab"
 RUNS = {"grpo-s10": "lab-grpo", "dppo_binary_tv-s10": "lab-dppo-binary-tv"}
 EVERY, RESPONSES = 5, 4 * 8
-SCHEMA = pa.schema(
-    [
-        ("step", pa.int32()),
-        ("group_id", pa.string()),
-        ("sample_id", pa.string()),
-        ("prompt_token_ids", pa.list_(pa.int32())),
-        ("response_token_ids", pa.list_(pa.int32())),
-        ("response_mask", pa.list_(pa.uint8())),
-        *((f"{policy}_logprobs", pa.list_(pa.float64())) for policy in ("rollout", "old", "new")),
-        ("trainer_keep", pa.list_(pa.bool_())),
-        *((name, pa.float64()) for name in ("reward", "advantage")),
-        *((name, pa.int32()) for name in ("policy_version", "minibatch")),
-        *((name, pa.string()) for name in ("prompt_text", "response_text")),
-    ]
-)
 
 
 def main(logs: Path) -> None:
-    """Write each run's cut as Parquet."""
+    """Write each run's cut."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for run, name in RUNS.items():
-        rows = []
-        for file in sorted((logs / run).glob("step_*.jsonl"))[::EVERY]:
-            rows += [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:RESPONSES]]
-        path = FOLDER / f"{name}.parquet"
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd", compression_level=19)
-        print(f"{path}: {len(rows)} responses, {path.stat().st_size:,} bytes")
+        steps = sorted((logs / run).glob("step_*.jsonl"))[::EVERY]
+        lines = [line for step in steps for line in step.read_bytes().splitlines(keepends=True)[:RESPONSES]]
+        path = FOLDER / f"{name}.jsonl.gz"
+        path.write_bytes(gzip.compress(b"".join(lines), mtime=0))
+        print(f"{path}: {len(lines)} responses, {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

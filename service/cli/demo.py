@@ -86,17 +86,31 @@ def add_trainings(output: Output, client: Client) -> list[str]:
     """
     analyses = []
     for run in TRAINING:
-        if all(known["run"] != run for known in client.runs()):
-            client.create_run(run, framework="dppo-lab", sampling={"temperature": 1.0, "logprobs_mode": "raw"})
-        with as_file(files("service.cli") / "demo_data" / "lab" / f"{run}.parquet") as file:
+        _create(client, run, framework="dppo-lab", sampling={"temperature": 1.0, "logprobs_mode": "raw"})
+        with as_file(files("service.cli") / "demo_data" / "lab" / f"{run}.jsonl.gz") as file:
             client.wait(client.upload(run, file))
-        with output.progress(f"analysing {run} as its trainer logged it") as update:
-            job = client.wait(
-                client.analyze(run, source="logged", anchor="rollout", evaluated_at="logged"),
-                lambda at: update(at["progress"]["tokens_done"], at["progress"]["tokens_total"]),
-            )
+        label = f"analysing {run} as its trainer logged it"
+        job = _analyze(output, client, run, label, source="logged", anchor="rollout", evaluated_at="logged")
         analyses.append(job["result"]["analysis"])
     return analyses
+
+
+def _create(client: Client, run: str, **about: Any) -> None:
+    """Create the run, unless an earlier demo did."""
+    if all(known["run"] != run for known in client.runs()):
+        client.create_run(run, **about)
+
+
+def _analyze(output: Output, client: Client, run: str, label: str, **asked: Any) -> dict[str, Any]:
+    """The finished job of an analysis; its warnings are said."""
+    with output.progress(label) as update:
+        job = client.wait(
+            client.analyze(run, **asked),
+            lambda at: update(at["progress"]["tokens_done"], at["progress"]["tokens_total"]),
+        )
+    for warning in job["warnings"]:
+        output.note(f"warning: {warning}")
+    return job
 
 
 def _prepare(output: Output, checkpoints: Path) -> None:
@@ -116,14 +130,13 @@ def _prepare(output: Output, checkpoints: Path) -> None:
 def _drive(output: Output, client: Client, checkpoints: Path) -> None:
     data = files("service.cli") / "demo_data" / RUN
     about = json.loads((data / "run.json").read_text(encoding="utf-8"))
-    if all(run["run"] != RUN for run in client.runs()):
-        names = ("temperature", "top_p", "top_k", "logprobs_mode")
-        client.create_run(
-            RUN,
-            framework="demo (GRPO with PPO clipping, LoRA)",
-            sampling={name: about["sampling"][name] for name in names},
-            meta={"about": about["base_model"]},
-        )
+    _create(
+        client,
+        RUN,
+        framework="demo (GRPO with PPO clipping, LoRA)",
+        sampling={name: about["sampling"][name] for name in ("temperature", "top_p", "top_k", "logprobs_mode")},
+        meta={"about": about["base_model"]},
+    )
     with as_file(data / "rollouts.jsonl.gz") as file, output.progress("uploading 240 rollouts") as update:
         imported = client.wait(client.upload(RUN, file, update))
     output.say(f"uploaded {imported['result']['rollouts']} rollouts of {RUN}")
@@ -131,13 +144,7 @@ def _drive(output: Output, client: Client, checkpoints: Path) -> None:
         client.add_checkpoint(RUN, step, str(checkpoints / BASE), str(checkpoints / RUN / f"step_{step:03d}"))
     results: dict[str, Any] = {}
     for anchor in ("old", "rollout"):
-        with output.progress(f"scoring under OLD and NEW, anchor {anchor}") as update:
-            job = client.wait(
-                client.analyze(RUN, anchor=anchor),
-                lambda at: update(at["progress"]["tokens_done"], at["progress"]["tokens_total"]),
-            )
-        for warning in job["warnings"]:
-            output.note(f"warning: {warning}")
+        job = _analyze(output, client, RUN, f"scoring under OLD and NEW, anchor {anchor}", anchor=anchor)
         results[anchor] = {"analysis": job["result"]["analysis"], "steps": _cells(client, job["result"]["analysis"])}
     output.result({"url": client.url, "run": RUN, "anchors": results}, None if output.as_json else _report(results))
 
