@@ -23,6 +23,32 @@ from tests.cli.dumps import Bomb, convert, miles_loss, samples, slime_rollout
 from tests.ingest.files import Importing
 
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
+FIRST: dict[str, Any] = {  # what slime's and miles' first sample is, written by either
+    "upload": "u1",
+    "step": 7,
+    "sample_id": "40",
+    "group_id": "20",
+    "prompt_token_ids": [5, 9],
+    "response_token_ids": [11, 12, 30, 31, 13],
+    "response_mask": [True, True, False, False, True],
+    "rollout_logprobs": [-0.5, -0.25, None, None, -1.5],
+    "old_logprobs": [-0.625, -0.375, None, None, -1.25],
+    "reward": 1.0,
+    "advantage": [0.5, 0.5, None, None, 0.5],
+    "policy_version": [7] * 5,
+    "prompt_text": "2+2?",
+    "response_text": "call 4 four",
+    "finish_reason": "completed",
+    "prompt_tokens": 2,
+    "response_tokens": 5,
+    "counted_tokens": 3,
+}
+COUNTERS = {  # of its serving
+    "spec_info": dict.fromkeys(
+        ("spec_accept_token_num", "spec_draft_token_num", "spec_verify_ct", "completion_token_num"), 0
+    ),
+    "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
+}
 
 
 def test_slime_rollout_and_train_as_slime_writes_them(importing: Importing, tmp_path: Path) -> None:
@@ -42,27 +68,9 @@ def test_slime_rollout_and_train_as_slime_writes_them(importing: Importing, tmp_
     first, second, third, fourth = importing.rows()
     meta = json.loads(first.pop("meta"))
     assert {name: value for name, value in first.items() if value is not None and name != "row_hash"} == {
-        "upload": "u1",
-        "step": 7,
-        "sample_id": "40",
-        "group_id": "20",
-        "prompt_token_ids": [5, 9],
-        "response_token_ids": [11, 12, 30, 31, 13],
-        "response_mask": [True, True, False, False, True],
-        "rollout_logprobs": [-0.5, -0.25, None, None, -1.5],
-        "old_logprobs": [-0.625, -0.375, None, None, -1.25],
-        "reward": 1.0,
-        "advantage": [0.5, 0.5, None, None, 0.5],
-        "policy_version": [7] * 5,
+        **FIRST,
         "minibatch": [0] * 5,
-        "prompt_text": "2+2?",
-        "response_text": "call 4 four",
-        "finish_reason": "completed",
-        "prompt_tokens": 2,
-        "response_tokens": 5,
-        "counted_tokens": 3,
     }
-    counted = ("spec_accept_token_num", "spec_draft_token_num", "spec_verify_ct", "completion_token_num")
     assert meta == {
         "label": "4",
         "metadata": {"source_name": "math"},
@@ -78,8 +86,7 @@ def test_slime_rollout_and_train_as_slime_writes_them(importing: Importing, tmp_
         "total_lengths": 7,
         "rank": 0,
         "non_generation_time": 0,
-        "spec_info": dict.fromkeys(counted, 0),
-        "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
+        **COUNTERS,
     }
     assert (second["finish_reason"], second["group_id"], second["minibatch"]) == ("truncated", "20", [0, 0])
     assert (second["rollout_logprobs"], second["old_logprobs"]) == ([-0.5, -0.75], [-0.5, -1.0])
@@ -114,35 +121,16 @@ def test_miles_rollout_and_loss_as_miles_writes_them(importing: Importing, tmp_p
     first, second, third, fourth = importing.rows()
     meta = json.loads(first.pop("meta"))
     assert {name: value for name, value in first.items() if value is not None and name != "row_hash"} == {
-        "upload": "u1",
-        "step": 7,
-        "sample_id": "40",
-        "group_id": "20",
-        "prompt_token_ids": [5, 9],
-        "response_token_ids": [11, 12, 30, 31, 13],
-        "response_mask": [True, True, False, False, True],
-        "rollout_logprobs": [-0.5, -0.25, None, None, -1.5],
-        "old_logprobs": [-0.625, -0.375, None, None, -1.25],
+        **FIRST,
         "new_logprobs": [-0.75, -0.5, None, None, -1.75],
-        "reward": 1.0,
-        "advantage": [0.5, 0.5, None, None, 0.5],
-        "policy_version": [7] * 5,
-        "prompt_text": "2+2?",
-        "response_text": "call 4 four",
-        "finish_reason": "completed",
-        "prompt_tokens": 2,
-        "response_tokens": 5,
-        "counted_tokens": 3,
     }
-    counted = ("spec_accept_token_num", "spec_draft_token_num", "spec_verify_ct", "completion_token_num")
     assert meta == {
         "label": "4",
         "routing_key": "r-40",
         "loss_call": 0,
         "loss_rank": 0,
         "non_generation_time": 0,
-        "spec_info": dict.fromkeys(counted, 0),
-        "prefix_cache_info": {"cached_tokens": 0, "total_prompt_tokens": 0},
+        **COUNTERS,
     }
     assert (second["rollout_logprobs"], second["response_mask"]) == ([-0.5, -0.75], [True, True])  # no mask: all count
     assert (second["old_logprobs"], second["new_logprobs"]) == ([-0.5, -1.0], [-0.25, -1.25])

@@ -15,6 +15,17 @@ import torch
 
 from service.client.hooks.verl import rollouts_of
 
+FIRST = {
+    "group_id": "a",
+    "prompt_token_ids": [5, 6],
+    "response_token_ids": [7, 8, 9],
+    "response_mask": [1, 0, 1],
+    "advantage": [0.5, 0.0, 0.5],
+    "reward": 1.5,
+    "rollout_logprobs": [-0.75, None, -0.5],
+}
+"""Of the first response, what either batch says."""
+
 
 def batch(**more: torch.Tensor) -> Any:
     """Two responses to one prompt: one with a tool's token in the middle, one of a single token."""
@@ -34,17 +45,7 @@ def batch(**more: torch.Tensor) -> Any:
 def test_every_field() -> None:
     mu = torch.tensor([[-0.75, 0.0, -0.5, 0.0], [-2.0, 0.0, 0.0, 0.0]])
     assert rollouts_of(batch(rollout_log_probs=mu)) == [
-        {
-            "sample_id": "0",
-            "group_id": "a",
-            "prompt_token_ids": [5, 6],
-            "response_token_ids": [7, 8, 9],
-            "response_mask": [1, 0, 1],
-            "advantage": [0.5, 0.0, 0.5],
-            "reward": 1.5,
-            "rollout_logprobs": [-0.75, None, -0.5],
-            "old_logprobs": [-0.5, None, -0.25],
-        },
+        {**FIRST, "sample_id": "0", "old_logprobs": [-0.5, None, -0.25]},
         {
             "sample_id": "1",
             "group_id": "a",
@@ -94,18 +95,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_transfer_queue(queue: Any) -> None:
     first, second, third = rollouts_of(queue)
-    assert first == {
-        "sample_id": "a_0_0",
-        "group_id": "a",
-        "prompt_token_ids": [5, 6],
-        "response_token_ids": [7, 8, 9],
-        "response_mask": [1, 0, 1],
-        "advantage": [0.5, 0.0, 0.5],
-        "reward": 1.5,
-        "rollout_logprobs": [-0.75, None, -0.5],
-        "old_logprobs": [-1.0, None, -0.75],
-        "policy_version": 3,
-    }
+    assert first == {**FIRST, "sample_id": "a_0_0", "old_logprobs": [-1.0, None, -0.75], "policy_version": 3}
     assert (second["sample_id"], second["group_id"], second["response_token_ids"]) == ("a_1_0", "a", [4])
     assert second["meta"] == {"policy_versions": [2, 3]}
     assert (third["sample_id"], third["prompt_token_ids"], third["reward"]) == ("a_1_1", [5, 6, 4], 0.25)

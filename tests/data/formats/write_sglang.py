@@ -12,7 +12,7 @@ of a response to a request with n=2, which is a list, each element is one. To th
 `prompt` is added, as whoever logs a response does. Times, `id`s of n=2, and the token at which the weights change in
 the last answer are others in each run.
 
-The model is that of write_vllm.py: a token of rank k after the last one has log-prob −k·ln 2.
+The model is that of ladder.py: a token of rank k after the last one has log-prob −k·ln 2.
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
-from tests.data.formats.write_vllm import model
+from tests.data.formats.ladder import model, post, serving
 
 PORT = 8766
 PROMPT = [7, 8, 7, 9]  # "2+2?"
@@ -65,33 +61,8 @@ def serve(folder: str) -> None:
     )
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, __file__, "--serve", str(folder)])
-    try:
-        for _ in range(300):
-            time.sleep(1)
-            if process.poll() is not None:
-                raise SystemExit("the server ended")
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health_generate")
-                break
-            except urllib.error.URLError:
-                continue
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def ask(path: str = "/generate", **body: Any) -> Any:
-    url = f"http://127.0.0.1:{PORT}{path}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        return json.load(error)
+    return json.loads(post(f"http://127.0.0.1:{PORT}{path}", body))
 
 
 def slowly() -> str:
@@ -138,7 +109,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         ladder = Path(directory) / "ladder"
         model(ladder)
-        with server(ladder):
+        with serving([__file__, "--serve", str(ladder)], f"http://127.0.0.1:{PORT}/health_generate"):
             lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers()]
     (folder / "sglang-0.5.23-generate.jsonl").write_text("".join(lines))
 

@@ -11,29 +11,22 @@ not say what was asked. Its `run_batch`, of chats only, writes its own file. `LL
 `RequestOutput`s, which `json.dumps(..., default=vars)` writes, vLLM having no writer for them. `id`s, `created` and
 `system_fingerprint` are others in each run.
 
-The model is a Llama of one layer that adds nothing, so that the next token depends on the last one alone:
-token (t + k) mod 16 follows token t with probability 2^−k, k = 1…15, and token t itself with 2^−15. A log-prob is
-therefore −k·ln 2, k the token's rank; the tokenizer is that of tests/ingest/adapters/words.py. What is sampled is
-chosen by `allowed_token_ids`, which raw log-probs do not see and processed log-probs do.
+The model is that of ladder.py: a token of rank k after the last one has log-prob −k·ln 2. What is sampled is chosen by
+`allowed_token_ids`, which raw log-probs do not see and processed log-probs do.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.ingest.adapters.words import CHAT, WORDS, words
+from tests.data.formats.ladder import model, post, serving
 
 PORT = 8765
 ENGINE = {"dtype": "float32", "max_model_len": 64, "enforce_eager": True, "seed": 0}
@@ -46,66 +39,8 @@ PROMPT = [7, 8, 7, 9]  # "2+2?"
 QUESTION = [{"role": "user", "content": "2+2?"}]
 
 
-def model(folder: Path) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    words(folder, chat_template=CHAT, tokenizer_class="PreTrainedTokenizerFast")
-    size, hidden = len(WORDS), 64
-    config = LlamaConfig(
-        vocab_size=size,
-        hidden_size=hidden,
-        intermediate_size=hidden,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        rms_norm_eps=1e-12,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        tie_word_embeddings=False,
-    )
-    llama = LlamaForCausalLM(config).float()
-    with torch.no_grad():
-        for name, weight in llama.named_parameters():
-            weight.fill_(1.0 if "norm" in name else 0.0)
-        llama.model.embed_tokens.weight[:, :size] = torch.eye(size)  # which the norm makes √hidden times as long
-        for last in range(size):
-            for rank in range(1, size + 1):
-                following = (last + rank) % size
-                llama.lm_head.weight[following, last] = -min(rank, size - 1) * math.log(2) / math.sqrt(hidden)
-    llama.save_pretrained(folder)
-
-
-@contextmanager
-def server(folder: Path) -> Iterator[None]:
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={folder}", f"--port={PORT}"]
-    process = subprocess.Popen([*command, "--enable-scale-out", *FLAGS])
-    try:
-        for _ in range(300):
-            time.sleep(1)
-            if process.poll() is not None:
-                raise SystemExit("the server ended")
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health")
-                break
-            except urllib.error.URLError:
-                continue
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def ask(path: str, **body: Any) -> str:
-    """The response's own JSON, of an error too."""
-    url = f"http://127.0.0.1:{PORT}{path}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request) as response:
-            return str(response.read().decode())
-    except urllib.error.HTTPError as error:
-        return str(error.read().decode())
+    return post(f"http://127.0.0.1:{PORT}{path}", body)
 
 
 def logged(path: str, **body: Any) -> str:
@@ -194,7 +129,8 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         ladder = Path(directory) / "ladder"
         model(ladder)
-        with server(ladder):
+        command = ["-m", "vllm.entrypoints.openai.api_server", f"--model={ladder}", f"--port={PORT}"]
+        with serving([*command, "--enable-scale-out", *FLAGS], f"http://127.0.0.1:{PORT}/health"):
             write("completions", completions())
             write("chat", chats())
             write("generate", generated())

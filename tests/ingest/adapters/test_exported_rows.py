@@ -20,6 +20,8 @@ FORMATS = Path(__file__).parents[2] / "data" / "formats"
 FIRST, SECOND = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"  # verl's two prompts
 SUM, FOUR = [1, 4, 6, 7, 8, 7, 9, 6, 5, 6], [1, 4, 6, 10, 9, 6, 5, 6]
 CALL, CUT = [7, 8, 7, 11, 10, 2], [11, 12, 13, 15, 14, 10]  # 11 is a tool's token in the first, a policy's in the other
+CALL_MASK, CALL_TURNS = [True, True, True, False, True, True], [0, 0, 0, 1, 1, 1]
+CALL_MU, CUT_MU = [-0.25, -0.5, -0.75, None, -1.0, -1.5], [-0.125, -0.25, -0.375, -0.5, -0.625, -0.75]
 
 SKYRL: Fields = {  # two prompt tokens, three response tokens, padded on the left to 7 and 4; for what may be wrong
     "sequences": [0, 0, 5, 9, 11, 30, 2],
@@ -65,16 +67,14 @@ def test_skyrl(importing: Importing) -> None:
     assert [(row["step"], row["sample_id"]) for row in rows] == [(3, str(place)) for place in range(5)]
     assert [row["prompt_token_ids"] for row in rows] == [SUM[1:], SUM[1:], FOUR[1:], [*FOUR[1:], 11, 2, 6], FOUR[1:]]
     assert [row["response_token_ids"] for row in rows] == [[10, 2], CALL, [11, 2], [12, 10], [10, 10]]
-    assert [row["response_mask"] for row in rows] == [
-        [True] * 2,
-        [True, True, True, False, True, True],
-        *([True] * 2, [True] * 2, [False] * 2),
-    ]
-    assert [row["turn"] for row in rows] == [None, [0, 0, 0, 1, 1, 1], None, None, None]
+    assert [row["response_mask"] for row in rows] == [[True] * 2, CALL_MASK, [True] * 2, [True] * 2, [False] * 2]
+    assert [row["turn"] for row in rows] == [None, CALL_TURNS, None, None, None]
     assert [row["rollout_logprobs"] for row in rows] == [
         [-0.25, -0.5],
-        [-0.25, -0.5, -0.75, None, -1.0, -1.5],
-        *([-2.0, -0.125], [-0.5, -3.0], [None, None]),
+        CALL_MU,
+        [-2.0, -0.125],
+        [-0.5, -3.0],
+        [None, None],
     ]
     assert [row["old_logprobs"] for row in rows] == [
         [-0.375, -0.625],
@@ -92,7 +92,7 @@ def test_skyrl_without_a_recomputed_policy(importing: Importing) -> None:
     """`policy_loss_type` dppo and rollout_is skip the forward."""
     importing(FORMATS / "skyrl-0.3.0-dppo.jsonl", step=3)
     rows = importing.rows()
-    assert [row["rollout_logprobs"] for row in rows] == [[-0.25, -0.5], [-0.25, -0.5, -0.75, None, -1.0, -1.5]]
+    assert [row["rollout_logprobs"] for row in rows] == [[-0.25, -0.5], CALL_MU]
     assert [row["old_logprobs"] for row in rows] == [None, None]
 
 
@@ -112,19 +112,9 @@ def test_verl_rollout_skip(importing: Importing) -> None:
     ]
     assert [row["prompt_token_ids"] for row in rows] == [SUM, SUM, FOUR, FOUR]
     assert [row["response_token_ids"] for row in rows] == [[10, 2], CALL, [2], CUT]
-    assert [row["response_mask"] for row in rows] == [
-        [True] * 2,
-        [True, True, True, False, True, True],
-        [True],
-        [True] * 6,
-    ]
-    assert [row["turn"] for row in rows] == [None, [0, 0, 0, 1, 1, 1], None, None]
-    assert [row["rollout_logprobs"] for row in rows] == [
-        [-0.25, -0.5],
-        [-0.25, -0.5, -0.75, None, -1.0, -1.5],
-        [-2.0],
-        [-0.125, -0.25, -0.375, -0.5, -0.625, -0.75],
-    ]
+    assert [row["response_mask"] for row in rows] == [[True] * 2, CALL_MASK, [True], [True] * 6]
+    assert [row["turn"] for row in rows] == [None, CALL_TURNS, None, None]
+    assert [row["rollout_logprobs"] for row in rows] == [[-0.25, -0.5], CALL_MU, [-2.0], CUT_MU]
     assert [row["reward"] for row in rows] == [1.0, 0.5, 0.0, 0.25]
     for name in ("old_logprobs", "advantage", "policy_version", "meta"):
         assert [row[name] for row in rows] == [None] * 4
@@ -144,18 +134,9 @@ def test_verl_transfer_queue(importing: Importing) -> None:
     ]
     assert [row["prompt_token_ids"] for row in rows] == [SUM, SUM, FOUR, FOUR, FOUR]
     assert [row["response_token_ids"] for row in rows] == [[10, 2], CALL, [2], [11], CUT]
-    assert [row["response_mask"] for row in rows] == [
-        [True] * 2,
-        [True, True, True, False, True, True],
-        *([True], [True], [True] * 6),
-    ]
-    assert [row["turn"] for row in rows] == [None, [0, 0, 0, 1, 1, 1], None, None, None]
-    assert [row["rollout_logprobs"] for row in rows] == [
-        [-0.25, -0.5],
-        [-0.25, -0.5, -0.75, None, -1.0, -1.5],
-        *([-2.0], [-3.0]),
-        [-0.125, -0.25, -0.375, -0.5, -0.625, -0.75],
-    ]
+    assert [row["response_mask"] for row in rows] == [[True] * 2, CALL_MASK, [True], [True], [True] * 6]
+    assert [row["turn"] for row in rows] == [None, CALL_TURNS, None, None, None]
+    assert [row["rollout_logprobs"] for row in rows] == [[-0.25, -0.5], CALL_MU, [-2.0], [-3.0], CUT_MU]
     assert [row["reward"] for row in rows] == [1.0, 0.5, 0.0, 0.25, 0.25]
     # The weights after 2 updates, which step 3 begins with, sampled the first prompt's; the second's began with 1's.
     assert [row["policy_version"] for row in rows] == [[3] * 2, [3] * 6, None, None, None]
