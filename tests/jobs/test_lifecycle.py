@@ -195,6 +195,35 @@ def test_cancel_keeps_what_is_finished_and_nothing_half(fresh: Server, checkpoin
     assert again["state"] == "done", again
 
 
+def test_finished_steps_are_seen_while_others_are_scored_and_after_a_cancellation(fresh: Server) -> None:
+    """Of steps that are scored faster than they are published, some wait: not the first, and not beyond the job."""
+    fresh.api.post("/runs", json={"run": "r"})
+    steps = [row for step in range(80) for row in records(step=step)]
+    for row in steps:
+        row["old_logprobs"] = row["rollout_logprobs"]
+    assert fresh.upload("r", steps)["state"] == "done"
+    job = start(fresh, source="logged")
+    (asked,) = fresh.api.get("/runs/r/analyses").json()
+
+    def finished() -> set[int]:
+        of = fresh.api.get(f"/analyses/{asked['analysis']}").json()["steps"]
+        return {step["step"] for step in of if step["finished"]}
+
+    def seen() -> set[int]:
+        with duckdb.connect(fresh.data_dir / "lens.duckdb", read_only=True) as connection:
+            return {step for (step,) in connection.execute("SELECT DISTINCT step FROM tokens").fetchall()}
+
+    deadline = time.monotonic() + 120
+    while not (shown := seen()) or len(finished()) < 5:
+        assert time.monotonic() < deadline
+    assert fresh.api.get(f"/jobs/{job['id']}").json()["state"] == "running"
+    assert 0 in shown
+    assert fresh.api.delete(f"/jobs/{job['id']}").status_code == 202
+    assert fresh.wait(job)["state"] == "cancelled"
+    assert 5 <= len(finished()) < 80
+    assert seen() == finished()
+
+
 def test_a_shard_that_kills_the_worker_three_times_fails_the_job(fresh: Server, checkpoints: Checkpoints) -> None:
     prepare(fresh, checkpoints)
     job = start(fresh)
