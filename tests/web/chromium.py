@@ -13,6 +13,7 @@ MARKS = [
     pytest.mark.browser,
     pytest.mark.skipif(EXECUTABLE is None, reason="no chromium on PATH: apt-get install chromium"),
 ]
+expect.set_options(timeout=60_000)  # a machine with other tests on it takes longer than the 5 s that are the default
 
 
 def drawn(page: Page) -> None:

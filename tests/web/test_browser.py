@@ -142,10 +142,9 @@ def test_only_the_last_answer_counts(page: Page, site: Site) -> None:
     page.locator('[data-for="eps_high"]').fill("0.9")
     while not held:
         page.wait_for_timeout(20)
-    page.locator('[data-for="eps_high"]').fill("0.3")
-    expect(page.locator("#eps_high")).to_have_value("0.3")
     with page.expect_response(lambda answer: "eps_high=0.3" in answer.url and "/live" in answer.url):
-        pass
+        page.locator('[data-for="eps_high"]').fill("0.3")
+        expect(page.locator("#eps_high")).to_have_value("0.3")
     held[0].continue_()  # type: ignore[attr-defined]
     page.wait_for_timeout(700)  # long enough for the late answer to arrive, if anyone still waited for it
     expect(page.locator('[data-text="positive.ppo_only_drops.n"]')).to_have_text("3")
