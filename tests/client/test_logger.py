@@ -37,7 +37,7 @@ def waiting(spool: Path) -> list[list[dict[str, Any]]]:
     return [[json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()] for file in files]
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -74,7 +74,7 @@ def test_every_hostile_statement_is_a_4xx(data: Path, tmp_path: Path) -> None:
 
     def outcome(statement: Hostile) -> str:
         sql = statement.at(out=tmp_path, data=data)
-        seconds = 30 if statement.refused else 0.5
+        seconds = 5 if statement.refused else 0.5
         started = time.monotonic()
         try:
             with run_sql(
@@ -92,7 +92,7 @@ def test_every_hostile_statement_is_a_4xx(data: Path, tmp_path: Path) -> None:
             if str(data) in error.detail and str(data) not in sql:
                 return f"{statement.reason}: tells where the data lies: {error}"
         taken = time.monotonic() - started
-        return "" if taken < 60 else f"{statement.reason}: took {taken:.0f} s"
+        return "" if taken < 15 else f"{statement.reason}: took {taken:.0f} s"
 
     with ThreadPoolExecutor(3) as pool:
         wrong = [text for text in pool.map(outcome, chosen) if text]

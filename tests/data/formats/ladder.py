@@ -23,6 +23,7 @@ from tests.ingest.adapters.words import CHAT, WORDS, words
 
 
 def model(folder: Path) -> None:
+    """Save it and its tokenizer as a checkpoint directory."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
